@@ -1,0 +1,30 @@
+"""Train an image classifier, test it, and look inside it."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "load": "torchloupe.load",
+    "wrap": "torchloupe.network",
+    "Network": "torchloupe.network",
+    "data": "torchloupe.data",
+    "models": "torchloupe.models",
+    "errors": "torchloupe.errors",
+}
+__all__ = ["Network", "data", "errors", "load", "models", "wrap"]  # noqa: F822 (PEP 562)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import torchloupe` costs milliseconds."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'torchloupe' has no attribute {name!r}")
+    module = importlib.import_module(_WHERE[name])
+    value = module if _WHERE[name] == f"torchloupe.{name}" and name != "load" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_WHERE])

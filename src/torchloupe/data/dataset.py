@@ -1,0 +1,44 @@
+"""What a data set is: uint8 pictures at their own size, labels, class names and file names."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The pictures of one split, in a fixed order."""
+
+    images: UInt8[Tensor, "n c h w"]
+    """RGB, 0 to 255, at the pictures' own size."""
+    labels: Int64[Tensor, "n"]
+    """Index into `Dataset.classes`."""
+    names: tuple[str, ...]
+    """File name of each picture, relative to the data set, `/` between folders."""
+    masks: Bool[Tensor, "n h w"] | None = None
+    """Where the figure is, for data sets that know it (`shapes`)."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A train and a test split with the same classes in the same order."""
+
+    name: str
+    """What captions and reports call it, for example `cifar10` or the folder's name."""
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per channel, of the train split, in [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel over all pixels of the train split, in [0, 1]."""
+    source: str
+    """The path or name it was loaded from."""
+    size: int | None = None
+    """Side to which batches are resized (bilinear); None leaves pictures at their own size."""
+    notes: tuple[str, ...] = ()
+    """Sentences the user should see, for example which pictures were skipped."""
