@@ -1,0 +1,149 @@
+"""Our checkpoints: safetensors with one metadata key of sorted JSON. A checkpoint alone rebuilds its model."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from torchloupe.errors import ModelError
+from torchloupe.files import atomic_write
+from torchloupe.models import build
+from torchloupe.network import Network, wrap
+
+KEY = "torchloupe"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a checkpoint says of itself; the same words as `config.json` of a run."""
+
+    model: str
+    """A name from `torchloupe.models`, `package.module:factory` or `file.py:factory`."""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    size: int | None
+    """Side of the pictures it was trained on; None where they were not square."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the network's factory."""
+    data: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    schema: int = SCHEMA
+
+
+def config_from(values: dict[str, Any]) -> Config:
+    """Read a Config from parsed JSON; keys of later versions are ignored.
+
+    Raises:
+        ModelError: a key is missing, or the schema is newer than this package.
+
+    >>> config_from({"schema": 1, "model": "loupe", "classes": ["a", "b"], "mean": None, "std": None, "size": 32}).size
+    32
+    """
+    if values.get("schema", SCHEMA) > SCHEMA:
+        raise ModelError(f"the checkpoint has schema {values['schema']}, newer than {SCHEMA}: update torchloupe.")
+    known = {name: values[name] for name in Config.__dataclass_fields__ if name in values}
+    for name in ("classes", "mean", "std"):
+        if isinstance(known.get(name), list):
+            known[name] = tuple(known[name])
+    try:
+        return Config(**known)
+    except TypeError as error:
+        raise ModelError(f"the checkpoint's description is not complete ({error}). Was it made by torchloupe?") from None
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write named tensors with a JSON description, atomically; the same input gives the same bytes.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tensors(Path(folder) / "a.safetensors", {"x": torch.ones(2)}, {"step": 3})
+    ...     read_tensors(Path(folder) / "a.safetensors")
+    ({'x': tensor([1., 1.])}, {'step': 3})
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    text = json.dumps(about, sort_keys=True, ensure_ascii=False)
+    atomic_write(path, safetensors.torch.save(plain, metadata={KEY: text}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        ModelError: no such file, not safetensors, or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            about = (stream.metadata() or {}).get(KEY)
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        cause = "no such file" if isinstance(error, FileNotFoundError) else f"not a whole safetensors file ({error})"
+        raise ModelError(f"cannot read '{path}': {cause}. Check the path, or save it again.") from None
+    if about is None:
+        raise ModelError(
+            f"'{path}' is safetensors, but not written by torchloupe. Bring it in with `torchloupe convert`."
+        )
+    return tensors, json.loads(about)
+
+
+def save_model(path: Path, net: nn.Module, config: Config) -> None:
+    """Write a network's weights and what is needed to rebuild it.
+
+    >>> import tempfile
+    >>> config = Config("resnet20", ("cat", "dog"), None, None, 32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(Path(folder) / "m.safetensors", build("resnet20", classes=2), config)
+    ...     load_model(Path(folder) / "m.safetensors")[1].classes
+    ('cat', 'dog')
+    """
+    save_tensors(path, net.state_dict(), asdict(config))
+
+
+def load_model(path: Path) -> tuple[Network, Config]:
+    """Rebuild a network from its checkpoint alone, in eval mode on the CPU.
+
+    Raises:
+        ModelError: the file is missing, broken, not ours, or does not fit the network that it names.
+    """
+    tensors, about = read_tensors(path)
+    config = config_from(about)
+    net = build_bare(config)
+    fill(net, tensors, str(path), config.model)
+    return wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes), config
+
+
+def build_bare(config: Config) -> nn.Module:
+    """Build the untrained network that a description names.
+
+    >>> build_bare(Config("resnet20", ("cat", "dog"), None, None, 32)).linear.out_features
+    2
+    """
+    return build(config.model, len(config.classes), **config.arguments)
+
+
+def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:
+    """Copy tensors into a network, strictly.
+
+    Raises:
+        ModelError: names or shapes differ; the first few are told.
+    """
+    own = net.state_dict()
+    wrong = [f"{name} is missing" for name in own if name not in tensors]
+    wrong += [f"{name} is not in the network" for name in tensors if name not in own]
+    wrong += [
+        f"{name} is {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ModelError(
+            f"'{source}' does not fit the network {model!r}: {'; '.join(wrong[:3])}{more}. "
+            "Name the network that it was trained with."
+        )
+    net.load_state_dict(tensors)

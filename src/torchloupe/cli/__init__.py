@@ -1,0 +1,119 @@
+"""The command line: one row a command, loaded when it is called, so that `--help` imports neither torch nor rich."""
+
+import errno
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+import click
+
+from torchloupe.errors import LoupeError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Row:
+    """One command: its name, where it is, its line in `--help`."""
+
+    name: str
+    command: str
+    summary: str
+
+
+COMMANDS: tuple[Row, ...] = (
+    Row("train", "torchloupe.cli.train:train", "Train a network on CIFAR-10, on shapes or on your own pictures."),
+    Row("test", "torchloupe.cli.test:test", "Test a network: accuracy, per class, confusion, calibration, mistakes."),
+    Row("data", "torchloupe.cli.data:data", "Look at a data set; get CIFAR-10."),
+    Row("models", "torchloupe.cli.models:models", "List the networks, their size and how long they train."),
+    Row("convert", "torchloupe.cli.convert:convert", "Bring a foreign checkpoint (.pth, .ckpt, …) in."),
+)
+
+EPILOG = """\b
+MODEL is a run folder, 'last', RUN@EPOCH, a .safetensors file, or file.py:factory.
+Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint or model, 5 disk or memory,
+6 training diverged, 130 Ctrl-C, 143 terminated. --debug shows the traceback."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of use."""
+        return [row.name for row in COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        for row in COMMANDS:
+            if row.name == cmd_name:
+                module, _, name = row.command.partition(":")
+                command: click.Command = getattr(importlib.import_module(module), name)
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; an unknown one is told with the nearest."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            ctx.fail(f"no command {args[0]!r}{did_you_mean(args[0], names)}.")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(row.name, row.summary) for row in COMMANDS])
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="torchloupe", prog_name="torchloupe")
+def group() -> None:
+    """Train an image classifier, test it, and look inside it."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with a documented code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    if debug:
+        words.remove("--debug")
+    try:
+        code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
+    except BaseException as error:
+        if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
+            raise
+        sys.exit(_explain(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: BaseException) -> int:
+    """Tell an error in one sentence; returns the exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        error.show()
+        return 2
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        click.echo("Stopped.", err=True)
+        return 130
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    text, code = _sentence(error)
+    click.echo(f"Error: {text}", err=True)
+    return code
+
+
+def _sentence(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, LoupeError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.filename or 'while writing'}). Free some space and run it again.", 5
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"'{error.filename}': {(error.strerror or str(error)).lower()}. Check the path and its permissions.", 5
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error).lower():
+        return "there is too little memory. Try a smaller --batch or --size.", 5
+    cause = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {cause}. This is a bug in torchloupe; --debug shows where.", 1

@@ -1,0 +1,89 @@
+"""`torchloupe data show | get`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchloupe.cli.options import load_data, loading, quiet
+from torchloupe.console import Console
+
+if TYPE_CHECKING:
+    from torchloupe.data.dataset import Dataset
+
+
+@click.group()
+def data() -> None:
+    """Look at a data set; get CIFAR-10."""
+
+
+@data.command()
+@click.argument("source", metavar="D", default="auto")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("sheet.png"), show_default=True, help="Picture.")
+@click.option("--per-class", type=click.IntRange(1), default=8, show_default=True, help="Pictures of each class.")
+@click.option("--size", type=int, help="Side at which pictures of mixed sizes are kept.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which pictures.")
+@loading
+@quiet
+def show(source: str, **options: Any) -> None:
+    """Count the pictures of each class and draw a sheet of samples.
+
+    D is cifar10, cifar100, shapes, auto, or a folder, zip, tar or official archive of pictures.
+    """
+    console = Console(options["quiet"])
+    dataset = load_data(
+        source, console, size=options["size"], skip_bad=options["skip_bad"], offline=options["offline"], seed=options["seed"]
+    )
+    _sheet(dataset, options["out"], options["per_class"], options["seed"])
+    _count(dataset)
+    console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}")
+
+
+def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
+    import torch
+
+    from torchloupe.render import save_figure, sheet, shorten
+
+    split, chance = dataset.train, torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(split), generator=chance)
+    rows = [order[split.labels[order] == label][:per_class] for label in range(min(len(dataset.classes), 25))]
+    index = torch.cat(rows)
+    captions = [
+        f"{shorten(dataset.classes[int(split.labels[i])], 16)}\n{shorten(split.names[i], 20)}" for i in index.tolist()
+    ]
+    title = f"{dataset.name}: {per_class} train pictures a class, drawn by seed {seed}"
+    save_figure(sheet(split.images[index], captions, columns=per_class, title=title), out)
+
+
+def _count(dataset: "Dataset") -> None:
+    import torch
+
+    n = len(dataset.classes)
+    train, test = (torch.bincount(s.labels, minlength=n).tolist() for s in (dataset.train, dataset.test))
+    wide = min(30, max(map(len, dataset.classes)))
+    click.echo(f"{'class':<{wide}}  {'train':>7}  {'test':>7}")
+    for name, a, b in zip(dataset.classes, train, test, strict=True):
+        click.echo(f"{name:<{wide}.{wide}}  {a:>7,}  {b:>7,}")
+    click.echo(f"{'all':<{wide}}  {sum(train):>7,}  {sum(test):>7,}")
+    h, w = dataset.train.images.shape[2:]
+    click.echo(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
+
+
+def _few(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:.4f}" for value in values)
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["cifar10", "cifar100"]), default="cifar10")
+@quiet
+def get(name: str, quiet: bool) -> None:
+    """Download CIFAR-10 (or CIFAR-100) once; a broken download goes on where it stopped."""
+    from torchloupe.data.auto import find
+
+    console = Console(quiet)
+    with console.progress(f"downloading {name}") as tick:
+        path = find(name, say=console.say, progress=tick)
+    click.echo(path)
+    console.say(f"Next: torchloupe train --data {name}")
+
+

@@ -1,0 +1,126 @@
+"""Options that several commands share, and what they mean. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+from torchloupe.config import TrainConfig, help_of
+from torchloupe.console import Console
+from torchloupe.errors import UsageError
+
+if TYPE_CHECKING:
+    from torchloupe.data.dataset import Dataset
+    from torchloupe.load import Loaded
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def stack(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Join decorators; the first is the outermost."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+DATA_HELP = "cifar10, cifar100, shapes, auto, or a folder, zip, tar or official archive of pictures"
+quiet = click.option("--quiet", is_flag=True, help="Print results only.")
+json_ = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+device = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+loading = stack(
+    click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and say which."),
+    click.option("--offline", is_flag=True, help="Download nothing."),
+)
+foreign = stack(
+    click.option("--weights", type=click.Path(path_type=Path), help="Weights of your own network (.safetensors)."),
+    click.option("--classes", help="Your own network's classes: a number, or a file with one name a line."),
+    click.option("--mean", help="Your own network's normalisation, per channel in [0, 1]: 0.49,0.48,0.45."),
+    click.option("--std", help="The same for the standard deviation."),
+    click.option("--size", type=int, help="Side of the pictures that your own network takes."),
+    click.option("--normalize", type=click.Choice(["none"]), help="none: your own network takes pictures in [0, 1]."),
+)
+
+
+def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
+    """Read `0.5,0.5,0.5`.
+
+    >>> numbers("0.5,0.25", "--mean")
+    (0.5, 0.25)
+    """
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{name} {text!r} is not a list of numbers like 0.49,0.48,0.45.") from None
+
+
+def class_names(text: str | None) -> list[str] | int | None:
+    """Read `--classes`: a number, or a file with one name a line.
+
+    >>> class_names("10")
+    10
+    """
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    try:
+        lines = Path(text).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--classes {text!r} is neither a number nor a readable file ({error}).") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def open_named(model: str, options: dict[str, Any]) -> "Loaded":
+    """Open MODEL with the options of `foreign`."""
+    from torchloupe.load import open_model
+
+    mean, std = numbers(options.get("mean"), "--mean"), numbers(options.get("std"), "--std")
+    if options.get("normalize") == "none" and (mean or std):
+        raise UsageError("--normalize none and --mean or --std exclude each other: leave one out.")
+    names = class_names(options.get("classes"))
+    return open_model(
+        model, weights=options.get("weights"), classes=names, mean=mean, std=std, size=options.get("size")
+    )
+
+
+def load_data(
+    word: str, console: Console, *, size: int | None = None, skip_bad: bool = False, offline: bool = False, seed: int = 0
+) -> "Dataset":
+    """Load a data set with a progress bar, and say what the user should know of it."""
+    from torchloupe import data
+
+    with console.progress("reading pictures") as tick:
+        dataset = data.load(
+            word, size=size, skip_bad=skip_bad, offline=offline, seed=seed, say=_teller(console), progress=tick
+        )
+    for note in dataset.notes:
+        console.say(f"Note: {note}")
+    return dataset
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    return lambda text: console.box(text) if "\n" in text else console.say(text)
+
+
+def of_config(skip: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """Make an option of every field of TrainConfig; what is not given is None."""
+    hints = get_type_hints(TrainConfig)
+    return stack(*[_option(f.name, hints[f.name]) for f in fields(TrainConfig) if f.name not in skip])
+
+
+def _option(name: str, hint: Any) -> Callable[[F], F]:
+    choices = [arg for arg in get_args(hint) if isinstance(arg, str)]
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    flag = "--" + name.replace("_", "-")
+    if hint is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=help_of(name))
+    kind: Any = click.Choice(choices) if choices else kinds[0]
+    if get_origin(kinds[0]) is tuple:
+        kind = str
+    return click.option(flag, type=kind, default=None, help=help_of(name))

@@ -1,0 +1,114 @@
+"""`torchloupe test`."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, load_data, loading, open_named, quiet, stack
+from torchloupe.console import Console
+from torchloupe.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torchloupe.data.dataset import Split
+    from torchloupe.evaluate import Evaluation
+    from torchloupe.load import Loaded
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
+@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Which pictures.")
+@click.option("--tta", is_flag=True, help="Also measure with the mirrored picture averaged in.")
+@click.option("--batch", type=click.IntRange(1), default=500, show_default=True, help="Pictures at a time.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results (default: the run's).")
+@stack(foreign, device, loading, quiet, json_)
+def test(model: str, **options: Any) -> None:
+    """Test MODEL: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
+    console = Console(options["quiet"] or options["as_json"])
+    loaded = open_named(model, options)
+    word = options["data"] or (loaded.config.data or {}).get("source")
+    if word is None:
+        raise UsageError(f"{model!r} does not say what data it was trained on: give --data.")
+    training = loaded.config.training or {}
+    dataset = load_data(
+        word,
+        console,
+        size=loaded.config.size,
+        skip_bad=options["skip_bad"],
+        offline=options["offline"],
+        seed=training.get("seed", 0),
+    )
+    split = dataset.test if options["split"] == "test" else dataset.train
+    if not len(split):
+        raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
+    result = _measure(loaded, split, dataset.classes, options, console)
+    evaluation, figures = result
+    figures = {"model": model, "data": dataset.name, "split": options["split"], **figures}
+    folder = options["out"] or folder_for(model, loaded, options["split"])
+    _write(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
+    if options["as_json"]:
+        click.echo(json.dumps(figures))
+    elif options["quiet"]:
+        click.echo(f"{figures['accuracy']:.4f}")
+    else:
+        _tell(evaluation, figures, folder, console)
+
+
+def _measure(
+    loaded: "Loaded", split: "Split", classes: tuple[str, ...], options: dict[str, Any], console: Console
+) -> tuple["Evaluation", dict[str, Any]]:
+    from torchloupe.device import pick_device
+    from torchloupe.evaluate import align, judge, predict
+    from torchloupe.verdict import summary
+
+    network = loaded.network.to(pick_device(options["device"]))
+    known = network.classes
+    numbered = loaded.run is None and known == tuple(map(str, range(len(classes))))  # --classes 10: no names to match
+    labels = split.labels if numbered else align(split.labels, classes, known)
+    with console.progress("testing") as tick:
+        said = predict(network, split.images, size=network.size, batch=options["batch"], progress=tick)
+    evaluation = judge(said, labels, classes if numbered else known)
+    figures = summary(evaluation)
+    if options["tta"]:
+        with console.progress("testing, mirrored") as tick:
+            said = predict(network, split.images, size=network.size, flip=True, batch=options["batch"], progress=tick)
+        figures["accuracy_flip_tta"] = judge(said, labels, known).accuracy
+    return evaluation, figures
+
+
+def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
+    """Return where results go by default: into the run; a snapshot's and the train split's into folders of their own."""
+    if loaded.run is None:
+        base = Path(f"{Path(loaded.title.rpartition(':')[2]).stem}-test")
+    else:
+        epoch = model.rpartition("@")[2] if "@" in model and not Path(model).exists() else ""
+        base = loaded.run / "snapshots" / f"test-{epoch}" if epoch else loaded.run
+    return base / "train-split" if split == "train" else base
+
+
+def _write(folder: Path, evaluation: "Evaluation", split: "Split", title: str, figures: dict[str, Any]) -> None:
+    from torchloupe.verdict import write_verdict
+
+    write_verdict(folder, evaluation, split, title, figures)
+
+
+def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:
+    from torchloupe.verdict import near_chance
+
+    n, error = figures["n"], figures["standard_error"]
+    click.echo(f"accuracy  {figures['accuracy']:.2%} ± {error:.2%} (standard error, n = {n:,}), no test-time augmentation")
+    if "accuracy_flip_tta" in figures:
+        click.echo(f"          {figures['accuracy_flip_tta']:.2%} with flip test-time augmentation")
+    click.echo(f"loss      {figures['loss']:.4f} nats, calibration error {figures['calibration_error']:.2%}")
+    wide = max(len(name) for name in figures["per_class"])
+    for name, share in figures["per_class"].items():
+        click.echo(f"  {name:<{min(wide, 30)}.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
+    if near_chance(evaluation):
+        console.say(
+            "\nThat is no better than guessing. Check that mean and std are those of training, "
+            "that pictures are RGB and not normalised twice, and that the classes are in the order of training."
+        )
+    console.say(f"\nWritten to {folder}{os.sep}: test.json, predictions.csv, confusion.csv, confusion.png, mistakes.png")

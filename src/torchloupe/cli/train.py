@@ -1,0 +1,213 @@
+"""`torchloupe train`."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
+from torchloupe.config import PRESET_NOTES, PRESETS, TrainConfig, configure, from_toml
+from torchloupe.console import Console, duration
+from torchloupe.errors import UsageError
+
+if TYPE_CHECKING:
+    from torchloupe.data.dataset import Dataset
+
+LONG = 3 * 3600.0
+"""Seconds of estimated training above which it asks first."""
+
+PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name, note in PRESET_NOTES.items())])
+
+
+@click.command(epilog=PRESET_HELP)
+@click.option("--data", default="auto", show_default=True, help=DATA_HELP)
+@click.option("--preset", default=None, help=f"{', '.join(PRESETS)} (default: quick); other options change its values.")
+@click.option("--config", "toml", type=click.Path(path_type=Path), help="TOML file with any of these options.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder (default: a new one under runs/).")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out (default: the newest) where it stopped.")
+@of_config()
+@stack(device, loading, quiet, json_)
+@click.option("--amp", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="bfloat16.")
+@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads.")
+@click.option("--yes", is_flag=True, help="Do not ask before a long training.")
+def train(**options: Any) -> None:
+    """Train a network and write a run folder: weights, metrics, curves, states to go on from."""
+    console = Console(options["quiet"] or options["as_json"] or int(os.environ.get("RANK", "0")) > 0)
+    values = given(options)
+    values = {**(from_toml(options["toml"]) if options["toml"] else {}), **values}
+    word, preset = values.pop("data", None) or "auto", options["preset"] or values.pop("preset", None) or "quick"
+    out = options["out"] or (Path(values.pop("out")) if values.get("out") else None)
+    config = configure(preset, values)
+    old = None
+    if options["resume"]:
+        out, old = _old_run(out, values)
+        config = old or config
+        word = _old_data(out) if old else word
+    dataset = load_data(
+        word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"], seed=config.seed
+    )
+    _go(dataset, config, out, resume=old is not None, options=options, console=console)
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that were given on the command line."""
+    values = {name: options[name] for name in TrainConfig.__dataclass_fields__ if options.get(name) is not None}
+    for name in ("mean", "std"):
+        if name in values:
+            values[name] = numbers(values[name], f"--{name}")
+    context = click.get_current_context()
+    if context.get_parameter_source("data") is not click.core.ParameterSource.DEFAULT:
+        values["data"] = options["data"]
+    return values
+
+
+def _old_run(out: Path | None, values: dict[str, Any]) -> tuple[Path | None, TrainConfig | None]:
+    """Return the run to go on with and its settings; None where it has not begun yet."""
+    from torchloupe.checkpoint import config_from
+    from torchloupe.runs import newest_run, read_json
+
+    out = newest_run() if out is None else out
+    if not (out / "config.json").is_file():
+        return out, None
+    training = config_from(read_json(out / "config.json")).training or {}
+    known = {name: value for name, value in training.items() if name in TrainConfig.__dataclass_fields__}
+    old = TrainConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+    for name, value in values.items():
+        if name in known and getattr(old, name) != value:
+            raise UsageError(
+                f"'{out}' was started with {name} = {getattr(old, name)!r}, not {value!r}: a run goes on as it began. "
+                "Leave the option out, or start a new run with another --out."
+            )
+    return out, old
+
+
+def _old_data(out: Path | None) -> str:
+    from torchloupe.runs import read_json
+
+    return str(read_json((out or Path()) / "config.json")["data"]["source"])
+
+
+def _go(
+    dataset: "Dataset",
+    config: TrainConfig,
+    out: Path | None,
+    *,
+    resume: bool,
+    options: dict[str, Any],
+    console: Console,
+) -> None:
+    import torch
+
+    from torchloupe.finish import finish
+    from torchloupe.journal import Listener
+    from torchloupe.runs import check_free, new_run
+    from torchloupe.train import Stopped
+    from torchloupe.train import train as learn
+
+    out = out or new_run(config.model, dataset.name)
+    if not resume:
+        check_free(out)
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    _introduce(dataset, config, out, console, options)
+    with stopping() as stop, console.progress("training") as tick:
+        listener = Listener(
+            step=lambda step, steps, loss: tick(step, steps),
+            epoch=lambda row: console.say(epoch_line(row, "held-out" if config.holdout else "test")),
+            wants_stop=lambda: bool(stop),
+        )
+        try:
+            learn(
+                dataset,
+                config,
+                out,
+                device=options["device"],
+                resume=resume,
+                amp=options["amp"],
+                compiled=options["compiled"],
+                listener=listener,
+            )
+        except Stopped:
+            console.say(f"Stopped; its state is saved. Go on with: torchloupe train --resume --out {out}")
+            raise SystemExit(128 + stop[0]) from None
+    if int(os.environ.get("RANK", "0")) == 0:
+        result = finish(out)
+        if options["as_json"]:
+            click.echo(json.dumps(result))
+        console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}")
+
+
+def _introduce(
+    dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]
+) -> None:
+    """Say what will be learned, with what, where to, and how long it may take; ask if that is long."""
+    from torchloupe.estimate import training_seconds
+    from torchloupe.models.reference import is_reference
+    from torchloupe.config import resolve
+
+    n = len(dataset.train)
+    plan = resolve(config, ours=not is_reference(config.model), pictures=n)
+    h, w = dataset.train.images.shape[2:]
+    console.say(
+        f"Data   {dataset.name}: {n:,} train and {len(dataset.test):,} test pictures of {w} x {h}, "
+        f"{len(dataset.classes)} classes"
+    )
+    steps = max(1, round(plan.epochs * max(1, n // (plan.batch or 1))))
+    size = f", pictures resized to {plan.size}" if plan.size else ""
+    console.say(
+        f"Plan   {plan.model}, {plan.epochs:.3g} epochs, {steps:,} steps of {plan.batch}, {plan.optimizer}, "
+        f"seed {plan.seed}{size}"
+    )
+    console.say(f"Run    {out}")
+    seconds = training_seconds(dataset, plan, options["device"])
+    if seconds is None:
+        return
+    console.say(f"Time   about {duration(seconds)} on this machine (estimated)")
+    if seconds < LONG or options["yes"]:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"this will take about {duration(seconds)}: add --yes to train that long, or --epochs.")
+    click.confirm("Train that long?", abort=True, err=True)
+
+
+def epoch_line(row: dict[str, Any], other: str) -> str:
+    """Return the line of one epoch.
+
+    >>> row = {"epoch": 1.0, "epochs": 6.0, "train_loss": 1.5, "train_accuracy": 0.5, "test_loss": 1.25,
+    ...        "test_accuracy": 0.625, "seconds": 40.0, "eta": 200.0}
+    >>> epoch_line(row, "test")
+    'epoch 1/6   train 1.500  50.00 %   test 1.250  62.50 %   40 s, 3 min 20 s left'
+    """
+    parts = [f"epoch {row['epoch']:.4g}/{row['epochs']:.4g}"]
+    parts.append(f"train {row['train_loss']:.3f}  {100 * row['train_accuracy']:.2f} %")
+    if "test_loss" in row:
+        parts.append(f"{other} {row['test_loss']:.3f}  {100 * row['test_accuracy']:.2f} %")
+    left = f", {duration(row['eta'])} left" if row["eta"] > 0 else ""
+    return "   ".join([*parts, duration(row["seconds"]) + left])
+
+
+@contextmanager
+def stopping() -> Iterator[list[int]]:
+    """Turn Ctrl-C and SIGTERM into a wish to stop after the step; a second Ctrl-C stops at once."""
+    caught: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if caught and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+

@@ -1,0 +1,115 @@
+"""What a person reads while a command works: lines, boxes, progress with the time left. Nothing on --quiet or --json."""
+
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+PATIENCE = 0.5
+"""Seconds after which a bar appears."""
+LINE_EVERY = 10.0
+"""Seconds between plain progress lines where the output is not a terminal."""
+
+Tick = Callable[[int, int], None]
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it.
+
+    >>> duration(4.2), duration(75), duration(3600 * 14 + 60)
+    ('4 s', '1 min 15 s', '14 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class Console:
+    """Where messages go: standard error, so that standard output holds results only."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.terminal = sys.stderr.isatty() and not quiet
+
+    def say(self, text: str = "") -> None:
+        """Print a line (or several) for people."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def box(self, text: str) -> None:
+        """Print a few lines in a box.
+
+        >>> Console(quiet=True).box("hello")
+        """
+        width = min(shutil.get_terminal_size().columns, 100) - 4
+        lines = [part for line in text.splitlines() for part in (textwrap.wrap(line, width) or [""])]
+        wide = max(map(len, lines), default=0)
+        bars = "─" * (wide + 2)
+        self.say("\n".join([f"╭{bars}╮", *(f"│ {line:<{wide}} │" for line in lines), f"╰{bars}╯"]))
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Tick]:
+        """Yield a function of (done, total) that shows a bar, or now and then a line, once it takes a while.
+
+        >>> with Console(quiet=True).progress("counting") as tick:
+        ...     tick(1, 2)
+        """
+        shown = _Bar(what) if self.terminal else _Lines(what, self.say)
+        try:
+            yield shown.tick if not self.quiet else _ignore
+        finally:
+            shown.close()
+
+
+def _ignore(done: int, total: int) -> None:
+    pass
+
+
+class _Lines:
+    def __init__(self, what: str, say: Callable[[str], None]) -> None:
+        self.what, self.say = what, say
+        self.began = self.last = time.monotonic()
+
+    def tick(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.last < LINE_EVERY or not done:
+            return
+        self.last = now
+        left = (now - self.began) / done * (total - done)
+        self.say(f"{self.what}: {done:,} of {total:,} ({done / total:.0%}), about {duration(left)} left")
+
+    def close(self) -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.began = time.monotonic()
+        self.bar: Any = None
+
+    def tick(self, done: int, total: int) -> None:
+        if self.bar is None:
+            if time.monotonic() - self.began < PATIENCE:
+                return
+            self._open()
+        self.bar.update(0, completed=done, total=total)
+
+    def _open(self) -> None:
+        from rich.console import Console as Rich
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn(self.what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=Rich(stderr=True), transient=True)
+        self.bar.add_task(self.what, total=None)
+        self.bar.start()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()

@@ -1,0 +1,170 @@
+"""From a word or a path to a data set: which reader fits is seen by looking at what is there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchloupe.data import archive, cache, cifar
+from torchloupe.data.dataset import Dataset, Split
+from torchloupe.data.fingerprint import fingerprint
+from torchloupe.data.pictures import Options, Pictures, Progress, listed
+from torchloupe.data.statistics import mean_std
+from torchloupe.errors import DataError, UsageError, did_you_mean
+
+WORDS = ("auto", "cifar10", "cifar100", "shapes")
+
+
+def _late(name: str) -> Callable[..., Any]:
+    """Name a function of `torchloupe.data.folder`, which loads Pillow; what is in the cache needs none."""
+
+    def call(*arguments: Any) -> Any:
+        from torchloupe.data import folder
+
+        return getattr(folder, name)(*arguments)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One layout that pictures come in."""
+
+    name: str
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, Options], Pictures]
+
+
+READERS: tuple[Reader, ...] = (
+    Reader("official CIFAR archive", cifar.is_official, cifar.read),
+    Reader("folder of pictures by class", _late("is_folder"), _late("read_folder")),
+    Reader("zip of pictures by class", archive.is_zip, _late("read_zip")),
+    Reader("tar of pictures by class", archive.is_tar, _late("read_tar")),
+)
+"""Asked in this order; the first that recognises a path reads it."""
+
+
+def _silent(*_: object) -> None:
+    """Say nothing, show nothing."""
+
+
+def load(
+    D: str | Path,
+    size: int | None = None,
+    *,
+    skip_bad: bool = False,
+    seed: int = 0,
+    offline: bool = False,
+    cache: bool = True,
+    say: Callable[[str], None] = _silent,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Load a data set: pictures as uint8 [n, 3, h, w], labels, names, classes, mean and std of train.
+
+    `D` is `cifar10`, `cifar100`, `shapes`, `auto`, or a path: an official archive, or a folder, zip
+    or tar of pictures by class. Pictures that share one size up to 256 are stored as they are, others
+    as squares of `size` (else 64) pixels; where the stored size is not `size`, `Dataset.size` says to
+    what each batch is to be resized. `seed` splits one tree of class folders, and draws `shapes`.
+    `progress` gets (done, total): bytes while downloading, pictures while decoding; `say` gets sentences for the user.
+
+    Raises:
+        DataError: nothing there, nothing that fits, a class in test only, pictures that can't be read.
+        ResourceError: the pictures would not fit into memory.
+        UsageError: a size that is no side of a picture.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as pets:
+    ...     for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+    ...         (Path(pets) / name).parent.mkdir(exist_ok=True)
+    ...         Image.new("RGB", (12, 8), "white").save(Path(pets) / name)
+    ...     data = load(pets, cache=False)
+    >>> data.classes, data.train.images.shape, data.mean
+    (('cat', 'dog'), torch.Size([2, 3, 8, 12]), (1.0, 1.0, 1.0))
+    """
+    if size is not None and size < 1:
+        raise UsageError(f"pictures can't have the size {size}: give a side in pixels, such as `--size 32`.")
+    place = _find(str(D), offline, say, progress or _silent)
+    if place is None:
+        from torchloupe.data.shapes import shapes
+
+        return shapes(seed=seed, size=size or 32)
+    options = Options(size, seed, skip_bad, progress)
+    pictures, statistics = _cached(place, options, say) if cache else _read(place, options)
+    return _dataset(pictures, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
+
+
+def _find(word: str, offline: bool, say: Callable[[str], None], progress: Progress) -> Path | None:
+    """Turn a word or a path into the path of what is to be read; None stands for `shapes`."""
+    if word == "shapes":
+        return None
+    if word in WORDS:
+        from torchloupe.data.auto import find
+
+        found = find(word, offline=offline, say=say, progress=progress)
+        return None if isinstance(found, str) else only_archive(found)
+    path = Path(word).expanduser()
+    if not path.exists():
+        hint = did_you_mean(word, list(WORDS))
+        words = ", ".join(WORDS)
+        raise DataError(f"no data set '{word}': there is no such path{hint}. Give a path, or one of {words}.")
+    return only_archive(path)
+
+
+def only_archive(path: Path) -> Path:
+    """Return the one archive that a folder holds, when it holds no pictures of its own; else the path itself.
+
+    Raises:
+        DataError: it holds several archives.
+
+    >>> only_archive(Path("src"))
+    PosixPath('src')
+    """
+    if not path.is_dir() or any(reader.recognises(path) for reader in READERS):
+        return path
+    packed = [file for file in sorted(path.iterdir()) if _may_be_archive(file)]
+    if len(packed) > 1:
+        names = listed([f"'{file}'" for file in packed], 5)
+        raise DataError(f"'{path}' holds {len(packed)} archives: {names}. Name the one you mean.")
+    return packed[0] if packed else path
+
+
+def _may_be_archive(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".") and file.name.lower().endswith(archive.SUFFIXES)
+
+
+def _cached(place: Path, options: Options, say: Callable[[str], None]) -> tuple[Pictures, cache.Statistics]:
+    where = cache.Place(place, fingerprint(place))
+    found = cache.lookup(where, options, say)
+    if found is not None:
+        return found
+    pictures, statistics = _read(place, options)
+    if fingerprint(place) == where.fingerprint:  # else it changed while it was read
+        cache.keep(where, pictures, statistics, say)
+    return pictures, statistics
+
+
+def _read(place: Path, options: Options) -> tuple[Pictures, cache.Statistics]:
+    for reader in READERS:
+        if reader.recognises(place):
+            pictures = reader.read(place, options)
+            return pictures, mean_std(pictures.images[: pictures.train])
+    kinds = listed([f"a {reader.name}" for reader in READERS])
+    damaged = " (it may be cut short: fetch it again)" if _may_be_archive(place) else ""
+    raise DataError(f"cannot read '{place}'{damaged}: it is none of {kinds}. See `torchloupe data --help`.")
+
+
+def _dataset(pictures: Pictures, statistics: cache.Statistics, size: int | None, source: str) -> Dataset:
+    cut = pictures.train
+    own = tuple(pictures.images.shape[2:])
+    return Dataset(
+        name=pictures.name,
+        train=Split(pictures.images[:cut], pictures.labels[:cut], pictures.names[:cut]),
+        test=Split(pictures.images[cut:], pictures.labels[cut:], pictures.names[cut:]),
+        classes=pictures.classes,
+        mean=statistics[0],
+        std=statistics[1],
+        source=source,
+        size=None if size is None or own == (size, size) else size,
+        notes=pictures.notes,
+    )

@@ -1,0 +1,173 @@
+"""MODEL: one word that names a network in every command and in `torchloupe.load`."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from torchloupe.checkpoint import Config, build_bare, fill, load_model
+from torchloupe.errors import ModelError, did_you_mean
+from torchloupe.network import Network, wrap
+from torchloupe.runs import RUNS, newest_run
+
+SHIPPED: dict[str, Path] = {}
+"""Trained networks that come with the package: name -> safetensors file."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with what is known of it."""
+
+    network: Network
+    config: Config
+    run: Path | None
+    """The run folder, if it comes from one."""
+    title: str
+    """What captions call it."""
+
+
+def load(model: str | Path, **options: object) -> Network:
+    """Return the network that MODEL names, in eval mode on the CPU; takes pictures in [0, 1], gives logits.
+
+    MODEL is a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or `package.module:factory` /
+    `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std` and `size` (see `open_model`).
+
+    Raises:
+        ModelError: nothing goes by that name, or it does not fit.
+
+    >>> load("resnet20", classes=["cat", "dog"]).classes
+    ('cat', 'dog')
+    """
+    return open_model(model, **options).network  # type: ignore[arg-type]
+
+
+def open_model(
+    model: str | Path,
+    *,
+    weights: Path | str | None = None,
+    classes: Sequence[str] | int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+) -> Loaded:
+    """Return the network that MODEL names, with its description.
+
+    >>> open_model("resnet20", classes=2).config.classes
+    ('0', '1')
+    """
+    word = str(model)
+    if _is_factory(word):
+        return _from_factory(word, weights, classes, mean, std, size)
+    path = find_weights(word)
+    network, config = load_model(path)
+    folder = path.parent.parent if path.parent.name == "snapshots" else path.parent
+    run = folder if (folder / "config.json").is_file() else None
+    return Loaded(network, config, run, run.name if run else path.stem)
+
+
+def find_weights(word: str) -> Path:
+    """Return the weights file that a run folder, `last`, `RUN@EPOCH`, a file or a shipped name means.
+
+    Raises:
+        ModelError: nothing goes by that name.
+    """
+    if word in SHIPPED:
+        return SHIPPED[word]
+    if word == "last":
+        return _of_run(newest_run())
+    path = Path(word)
+    if path.is_dir():
+        return _of_run(path)
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
+        return path
+    if (RUNS / word).is_dir():
+        return _of_run(RUNS / word)
+    if "@" in word:
+        run, _, epoch = word.rpartition("@")
+        return _of_snapshot(newest_run() if run == "last" else _folder(run), epoch)
+    return _unknown(word)
+
+
+def _unknown(word: str) -> Path:
+    from torchloupe.models import MODELS
+
+    names = [row.name for row in MODELS]
+    runs = [folder.name for folder in RUNS.iterdir()] if RUNS.is_dir() else []
+    hint = did_you_mean(word, [*names, *runs, *SHIPPED, "last"])
+    raise ModelError(
+        f"no model {word!r}{hint}. MODEL is a run folder, 'last', RUN@EPOCH, a .safetensors file or file.py:factory."
+    )
+
+
+def _is_factory(word: str) -> bool:
+    from torchloupe.models import MODELS
+
+    named = any(word == row.name for row in MODELS) and not (RUNS / word).is_dir()
+    return named or (re.search(r":\w+$", word) is not None and not Path(word).exists())
+
+
+def _folder(word: str) -> Path:
+    for folder in (Path(word), RUNS / word):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"no run {word!r}: neither a folder nor under '{RUNS}'. See `ls {RUNS}`.")
+
+
+def _of_run(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    if path.is_file():
+        return path
+    if (folder / "config.json").is_file():
+        raise ModelError(
+            f"'{folder}' holds no final weights: its training has not ended. "
+            f"Go on with `torchloupe train --resume --out {folder}`, or name a snapshot, `{folder}@1`."
+        )
+    raise ModelError(f"'{folder}' is not a run: it holds no config.json. Make one with `torchloupe train`.")
+
+
+def _of_snapshot(folder: Path, epoch: str) -> Path:
+    path = folder / "snapshots" / f"epoch-{epoch}.safetensors"
+    if not path.is_file():
+        known = sorted((p.stem.removeprefix("epoch-") for p in path.parent.glob("epoch-*.safetensors")), key=float)
+        raise ModelError(f"'{folder}' has no snapshot of epoch {epoch}. It has: {', '.join(known) or 'none'}.")
+    return path
+
+
+def _from_factory(
+    word: str,
+    weights: Path | str | None,
+    classes: Sequence[str] | int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    size: int | None,
+) -> Loaded:
+    if classes is None:
+        raise ModelError(f"{word!r} needs its classes: give --classes N, or a file with one name a line.")
+    names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+    config = Config(word, names, tuple(mean) if mean else None, tuple(std) if std else None, size)
+    net = build_bare(config)
+    if weights is not None:
+        fill(net, read_weights(Path(weights)), str(weights), word)
+    network = wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes)
+    return Loaded(network, config, None, word)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file, ours or anyone's.
+
+    Raises:
+        ModelError: no such file, or not safetensors.
+    """
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read the weights '{path}': {error}. Check the path.") from None

@@ -1,0 +1,174 @@
+"""Someone's own network: made by their factory, and understood whatever form its output has."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchloupe.errors import ModelError
+from torchloupe.models.reference import one_line, resolved
+
+NAMES = ("classes", "num_classes", "n_classes", "num_labels")
+"""What a factory may call the number of classes."""
+SIZES = (32, 64, 224)
+"""Tried in turn where the size of the pictures is not known."""
+DIMENSIONS = 2
+
+
+def build_user(
+    reference: str,
+    classes: int,
+    *,
+    size: int | None = None,
+    channels: int = 3,
+    arguments: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Build someone's own network and try it on two grey pictures of `[channels, size, size]`.
+
+    The factory is called with the number of classes if it takes it, as one of `NAMES` or as its only
+    required argument; otherwise with nothing. Either way the width of its output must be `classes`.
+
+    Raises:
+        ModelError: it cannot be imported, fails, is no network, or gives something else than logits.
+
+    >>> build_user("torch.nn:Identity", 10)
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: 'torch.nn:Identity' gives a tensor of shape [2, 3, 32, 32]...
+    """
+    with resolved(reference) as factory:
+        if isinstance(factory, nn.Module):
+            net: Any = copy.deepcopy(factory)  # a module-level instance: each caller gets its own
+        elif callable(factory):
+            net = _call(factory, reference, classes, dict(arguments or {}))
+        else:
+            raise ModelError(f"{reference!r} is {_a(factory)}, not a class or function that gives a network.")
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"{reference!r} gave {_a(net)}, not a torch.nn.Module. Let it return the network.")
+    _try(net, reference, classes, channels, (size,) if size else SIZES)
+    return net
+
+
+def logits(output: object) -> Float[Tensor, "b classes"]:
+    """Return the logits in a network's output, whatever it is packed in.
+
+    Understood: the tensor itself, an object with `.logits`, a mapping with "logits", and a tuple or
+    list that begins with it; `[b, classes]` and floating-point in each case.
+
+    Raises:
+        ModelError: none of these, with what it got.
+
+    >>> logits((torch.zeros(2, 10), "features")).shape
+    torch.Size([2, 10])
+    >>> logits({"features": torch.zeros(2, 512)})
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: the network gives a dict with 'features', not logits...
+    """
+    found = output
+    if not isinstance(output, Tensor):
+        if isinstance(getattr(output, "logits", None), Tensor):
+            found = output.logits  # type: ignore[attr-defined]
+        elif isinstance(output, Mapping):
+            found = output.get("logits")
+        elif isinstance(output, tuple | list) and output:
+            found = output[0]
+    if isinstance(found, Tensor) and found.ndim == DIMENSIONS and found.is_floating_point():
+        return found
+    raise ModelError(
+        f"the network gives {_describe(output)}, not logits [b, classes]. Let its forward return that tensor, "
+        "an object with .logits, a dict with 'logits', or a tuple that begins with it."
+    )
+
+
+def _call(factory: Callable[..., Any], reference: str, classes: int, given: dict[str, Any]) -> Any:
+    positional, named, optional = _fit(factory, reference, classes, given)
+    try:
+        if optional:
+            try:
+                return factory(**given, **optional)
+            except TypeError:  # its **kwargs did not mean the number of classes
+                return factory(**given)
+        return factory(*positional, **given, **named)
+    except Exception as error:
+        said = ", ".join([*map(str, positional), *(f"{k}={v!r}" for k, v in {**given, **named, **optional}.items())])
+        raise ModelError(
+            f"{reference!r} fails when it is called with ({said}): {one_line(error)}. "
+            "Mend it, or point to a function that takes `classes` and returns the network."
+        ) from error
+
+
+def _fit(
+    factory: Callable[..., Any], reference: str, classes: int, given: dict[str, Any]
+) -> tuple[list[int], dict[str, int], dict[str, int]]:
+    """Return the number of classes as positional, named and perhaps-named (`**kwargs`) arguments."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):  # written in C
+        return [], {}, {}
+    rest = [p for p in parameters if p.name not in given]
+    simple = [p for p in rest if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    named = [p.name for name in NAMES for p in simple if p.name == name][:1]
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [p for p in rest if p.default is p.empty and p.kind not in variable and p.name not in named]
+    if named and not required:
+        return [], {named[0]: classes}, {}
+    if len(required) == 1 and required[0].kind != inspect.Parameter.KEYWORD_ONLY and not named:
+        return [classes], {}, {}
+    if required:
+        names = ", ".join(p.name for p in required)
+        raise ModelError(
+            f"{reference!r} also needs {names}. Point to a function that takes `classes` alone and returns the network."
+        )
+    keywords = any(p.kind == p.VAR_KEYWORD for p in rest) and not set(NAMES) & set(given)
+    return [], {}, {"num_classes": classes} if keywords else {}
+
+
+def _try(net: nn.Module, reference: str, classes: int, channels: int, sizes: tuple[int, ...]) -> None:
+    modes = [(module, module.training) for module in net.modules()]
+    first = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
+    net.eval()
+    try:
+        for size in sizes:
+            grey = torch.full((2, channels, size, size), 0.5, dtype=first.dtype, device=first.device)
+            try:
+                with torch.no_grad():
+                    output = net(grey)
+                break
+            except Exception as error:
+                failure = error
+        else:
+            raise ModelError(
+                f"{reference!r} fails on pictures of {' or '.join(f'{s}x{s}' for s in sizes)}: {one_line(failure)}. "
+                "Say the size that it takes with --size."
+            ) from failure
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    try:
+        width = logits(output).shape[1]
+    except ModelError as error:
+        raise ModelError(str(error).replace("the network", repr(reference), 1)) from None
+    if width != classes:
+        raise ModelError(
+            f"{reference!r} gives {width} outputs for {classes} classes. Let its factory take the number as `classes`."
+        )
+
+
+def _describe(output: object) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {list(output.shape)} and type {str(output.dtype).removeprefix('torch.')}"
+    if isinstance(output, Mapping):
+        return f"{_a(output)} with {', '.join(map(repr, list(output)[:5])) or 'nothing in it'}"
+    if isinstance(output, tuple | list):
+        return f"{_a(output)} of {len(output)}" + (f" beginning with {_describe(output[0])}" if output else "")
+    return f"{_a(output)}"
+
+
+def _a(value: object) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"

@@ -1,0 +1,204 @@
+"""Tensor -> figure. Scales come as arguments and are said; nothing is rescaled silently. Files are byte-stable."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from jaxtyping import Int64, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from torchloupe.errors import UsageError
+from torchloupe.files import atomic_write
+
+FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp")
+INK, QUIET, PAPER = "#1d2330", "#6b7280", "#ffffff"
+TRAIN, TEST = "#3b6fd4", "#d9622b"
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": "#c5cad3",
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8ebf0",
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "legend.frameon": False,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "svg.hashsalt": "torchloupe",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the house style inside; nothing of it is left behind."""
+    with mpl.rc_context(STYLE):
+        yield
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure in the format of the suffix, atomically; the same figure gives the same bytes.
+
+    Raises:
+        UsageError: the suffix is not a picture format.
+
+    >>> save_figure(Figure(), Path("a.doc"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.UsageError: cannot write 'a.doc': the suffix is not one of png, svg, pdf, jpg, jpeg, webp.
+    """
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in FORMATS:
+        raise UsageError(f"cannot write '{path}': the suffix is not one of {', '.join(FORMATS)}.")
+    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}.get(kind, {})
+    buffer = io.BytesIO()
+    with style():
+        figure.savefig(buffer, format=kind, dpi=dpi, **({"metadata": undated} if undated else {}))
+    atomic_write(path, buffer.getvalue())
+
+
+def sheet(
+    images: UInt8[Tensor, "n 3 h w"], captions: Sequence[str], *, columns: int = 8, title: str = "", cell: float = 1.15
+) -> Figure:
+    """Put pictures into one sheet, each with a caption below, pixels crisp; `cell` is a picture's width in inches.
+
+    >>> import torch
+    >>> len(sheet(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), ["a", "b", "c"], columns=2).axes)
+    3
+    """
+    n, columns = len(images), min(columns, max(1, len(images)))
+    rows = -(-n // columns)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    gap, margin, text = 0.14, 0.25, 0.15 * lines + 0.10
+    tall = cell * images.shape[2] / images.shape[3]
+    head = 0.45 if title else 0.0
+    width, height = columns * (cell + gap) - gap + 2 * margin, rows * (tall + text) + 2 * margin + head
+    with style():
+        figure = Figure(figsize=(width, height))
+        for i in range(n):
+            left = margin + i % columns * (cell + gap)
+            bottom = height - margin - head - (i // columns) * (tall + text) - tall
+            axes = figure.add_axes((left / width, bottom / height, cell / width, tall / height))
+            axes.imshow(images[i].permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes.set_axis_off()
+            axes.text(0, -0.05 / tall, captions[i], transform=axes.transAxes, va="top", size=6.5, parse_math=False)
+        if title:
+            figure.text(margin / width, 1 - margin / height, title, va="top", size=11, parse_math=False)
+    return figure
+
+
+def shorten(text: str, length: int) -> str:
+    """Keep a text's end, which tells file names apart; controls and line breaks become visible marks.
+
+    >>> shorten("train/cat/0001.png", 10)
+    '…/0001.png'
+    """
+    plain = "".join(letter if letter.isprintable() else "·" for letter in text)
+    return plain if len(plain) <= length else "…" + plain[1 - length :]
+
+
+def curves(rows: list[dict[str, Any]], title: str = "", held_out: bool = False) -> Figure:
+    """Draw loss and accuracy of train and test, per iteration (left) and per epoch (right), from metrics.jsonl.
+
+    >>> rows = [{"kind": "step", "step": 1, "epoch": 0.5, "loss": 1.0, "accuracy": 0.5}]
+    >>> len(curves(rows).axes)
+    4
+    """
+    other = "held-out" if held_out else "test"
+    with style():
+        figure = Figure(figsize=(9.6, 5.8))
+        grid = figure.subplots(2, 2)
+        for line, name in enumerate(("loss", "accuracy")):
+            _per_step(grid[line, 0], rows, name, other)
+            _per_epoch(grid[line, 1], rows, name, other)
+            percent = "accuracy, %" if name == "accuracy" else "loss, nats"
+            for axes in grid[line]:
+                axes.set_ylabel(percent)
+        grid[1, 0].set_xlabel("iteration")
+        grid[1, 1].set_xlabel("epoch")
+        grid[0, 0].set_title("per iteration")
+        grid[0, 1].set_title("per epoch")
+        note = (
+            "train: running, measured on augmented pictures while the weights change (and with label smoothing, "
+            f"where set); {other}: whole pictures, no test-time augmentation"
+        )
+        figure.text(0.02, 0.015, note, size=7, color=QUIET)
+        figure.text(0.02, 0.975, title, va="top", size=12, parse_math=False)
+        figure.subplots_adjust(left=0.075, right=0.98, top=0.88, bottom=0.12, wspace=0.2, hspace=0.22)
+    return figure
+
+
+def _per_step(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> None:
+    scale = 100 if name == "accuracy" else 1
+    steps = [row for row in rows if row["kind"] == "step"]
+    probes = [row for row in rows if row["kind"] == "probe"]
+    x, y = np.array([row["step"] for row in steps]), np.array([row[name] * scale for row in steps])
+    axes.plot(x, y, color=TRAIN, alpha=0.25, linewidth=0.7)
+    window = max(1, len(y) // 50)
+    if len(y) >= window:
+        smooth = np.convolve(y, np.ones(window) / window, mode="valid")
+        axes.plot(x[window - 1 :], smooth, color=TRAIN, linewidth=1.5, label=f"train, mean of {window}")
+    dots = {"marker": "o", "markersize": 2.5} if len(probes) < 100 else {}
+    values = [row[name] * scale for row in probes]
+    axes.plot([row["step"] for row in probes], values, color=TEST, linewidth=1.2, label=f"{other}, ≤ 1,000", **dots)
+    axes.legend(loc="best")
+
+
+def _per_epoch(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> None:
+    scale = 100 if name == "accuracy" else 1
+    epochs = [row for row in rows if row["kind"] == "epoch"]
+    for split, color, label in (("train", TRAIN, "train, running"), ("test", TEST, f"{other}, all")):
+        known = [row for row in epochs if f"{split}_{name}" in row]
+        x, y = [row["epoch"] for row in known], [row[f"{split}_{name}"] * scale for row in known]
+        axes.plot(x, y, color=color, linewidth=1.5, marker="o", markersize=3.5 if len(x) < 40 else 0, label=label)
+        if y:
+            axes.annotate(
+                f"{y[-1]:.2f}", (x[-1], y[-1]), xytext=(0, 5), textcoords="offset points", color=color, size=8, ha="right"
+            )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="best")
+
+
+def confusion(matrix: Int64[Tensor, "c c"], classes: Sequence[str], title: str = "") -> Figure:
+    """Draw a confusion matrix: row true, column predicted, colour the share of the row, numbers counts.
+
+    >>> import torch
+    >>> confusion(torch.eye(2, dtype=torch.int64), ["cat", "dog"]).axes[0].get_ylabel()
+    'true class'
+    """
+    counts = matrix.numpy()
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    n = len(classes)
+    side = min(14.0, max(4.2, 0.52 * n + 2.2))
+    names = [shorten(name, 18) for name in classes]
+    with style():
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        axes.grid(False)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        if n <= 60:
+            axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+            axes.set_yticks(range(n), names, parse_math=False)
+        if n <= 20:
+            for (i, j), count in np.ndenumerate(counts):
+                if count:
+                    color = "white" if share[i, j] > 0.55 else INK
+                    axes.text(j, i, f"{count:,}", ha="center", va="center", size=7.5, color=color)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.set_title(title + "\n(number of pictures; colour: share of the row)", size=9, parse_math=False)
+    return figure
