@@ -23,26 +23,23 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 def python2(value: Any) -> bytes:
     """Emit what Python 2's `pickle.dumps(value, 2)` does: `str` as bytes, numpy arrays by `_reconstruct`."""
-    match value:
-        case bool() | None:
-            return {True: b"\x88", False: b"\x89", None: b"N"}[value]
-        case int() if 0 <= value < 256:
-            return b"K" + bytes([value])
-        case int() if 0 <= value < 65536:
-            return b"M" + struct.pack("<H", value)
-        case int():
-            return b"J" + struct.pack("<i", value)
-        case bytes() if len(value) < 256:
-            return b"U" + bytes([len(value)]) + value
-        case bytes():
-            return b"T" + struct.pack("<i", len(value)) + value
-        case list():
-            return b"](" + b"".join(map(python2, value)) + b"e"
-        case dict():
-            return b"}(" + b"".join(python2(key) + python2(item) for key, item in value.items()) + b"u"
-        case np.ndarray():
-            return python2_array(value)
-    raise TypeError(type(value))
+    if isinstance(value, int):
+        return python2_int(value)
+    if isinstance(value, bytes):
+        head = b"U" + bytes([len(value)]) if len(value) < 256 else b"T" + struct.pack("<i", len(value))
+        return head + value
+    if isinstance(value, list):
+        return b"](" + b"".join(map(python2, value)) + b"e"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(python2(key) + python2(item) for key, item in value.items()) + b"u"
+    assert value is None or isinstance(value, np.ndarray)
+    return b"N" if value is None else python2_array(value)
+
+
+def python2_int(value: int) -> bytes:
+    if 0 <= value < 256:
+        return b"K" + bytes([value])
+    return b"M" + struct.pack("<H", value) if 0 <= value < 65536 else b"J" + struct.pack("<i", value)
 
 
 def python2_array(value: Array) -> bytes:

@@ -13,7 +13,7 @@ _WHERE = {
     "models": "torchloupe.models",
     "errors": "torchloupe.errors",
 }
-__all__ = ["Network", "data", "errors", "load", "models", "wrap"]  # noqa: F822 (PEP 562)
+__all__ = ["Network", "data", "errors", "load", "models", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torchloupe.errors import ModelError
 from torchloupe.files import atomic_write
 from torchloupe.models import build
+from torchloupe.models.reference import is_reference
+from torchloupe.models.user import build_user
 from torchloupe.network import Network, wrap
 
 KEY = "torchloupe"
@@ -54,7 +56,7 @@ def config_from(values: dict[str, Any]) -> Config:
     try:
         return Config(**known)
     except TypeError as error:
-        raise ModelError(f"the checkpoint's description is not complete ({error}). Was it made by torchloupe?") from None
+        raise ModelError(f"the checkpoint's description is not whole ({error}). Was it made by torchloupe?") from None
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -123,6 +125,8 @@ def build_bare(config: Config) -> nn.Module:
     >>> build_bare(Config("resnet20", ("cat", "dog"), None, None, 32)).linear.out_features
     2
     """
+    if is_reference(config.model):
+        return build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments)
     return build(config.model, len(config.classes), **config.arguments)
 
 

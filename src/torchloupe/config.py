@@ -7,7 +7,7 @@ import math
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from torchloupe.errors import UsageError, did_you_mean
 
@@ -76,7 +76,7 @@ class TrainConfig:
             "low_size": self.low_size == 0 or self.low_size >= 4,
         }
         for name, hint in get_type_hints(type(self)).items():
-            if isinstance(getattr(self, name), str) and get_args(hint):
+            if get_origin(hint) is Literal:
                 checks[name] = getattr(self, name) in get_args(hint)
         for name, fits in checks.items():
             if not fits:
@@ -97,7 +97,7 @@ class TrainConfig:
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "muon": {"lr": 0.24, "momentum": 0.6, "weight_decay": 1e-4, "warmup": 0.0},
-    "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "warmup": 0.2},
+    "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "warmup": 0.2},
     "adam": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.0, "warmup": 0.0},
     "adamw": {"lr": 2e-3, "momentum": 0.9, "weight_decay": 0.05, "warmup": 0.2},
 }

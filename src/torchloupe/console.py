@@ -1,4 +1,4 @@
-"""What a person reads while a command works: lines, boxes, progress with the time left. Nothing on --quiet or --json."""
+"""What a person reads while a command works: lines, boxes, progress with the time left. --quiet: nothing."""
 
 import shutil
 import sys

@@ -15,12 +15,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import torchloupe
-from torchloupe.checkpoint import Config, save_tensors
+from torchloupe.checkpoint import Config, build_bare, save_tensors
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.foreign.match import COUNTER, Form, Match, match
-from torchloupe.models import build
-from torchloupe.models.reference import is_reference
-from torchloupe.models.user import build_user
 from torchloupe.network import wrap
 
 BOOTSTRAP = (
@@ -83,14 +80,19 @@ def convert(
     Raises:
         ModelError: unreadable, or for another network; notes of the error hold the report.
         UsageError: settings that do not fit.
+
+    >>> import tempfile, torch
+    >>> about = {"classes": ["cat", "dog"], "mean": None, "std": None, "size": 32}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     old, new = Path(folder) / "old.pth", Path(folder) / "new.safetensors"
+    ...     torch.save({"state_dict": build("resnet20", classes=2).state_dict()}, old)
+    ...     print(convert(old, "resnet20", new, **about))
+    116 matched, 0 missing, 0 unexpected, 0 mismatched
     """
     source, out = Path(source), Path(out)
     if out.suffix != ".safetensors" or (out.exists() and source.exists() and out.samefile(source)):
         raise UsageError(f"'{out}' cannot be the result: name another file, ending in .safetensors.")
-    if is_reference(model):
-        net = build_user(model, len(classes), size=size, arguments=arguments)
-    else:
-        net = build(model, len(classes), **(arguments or {}))
+    net = build_bare(Config(model, tuple(classes), None, None, size, dict(arguments or {})))
     network = wrap(net, mean=mean, std=std, size=size, classes=classes)
     found, notes = read_foreign(source, timeout)
     own: dict[str, Tensor] = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
@@ -108,6 +110,11 @@ def read_foreign(source: Path, timeout: float = 600.0) -> tuple[dict[str, Tensor
 
     Raises:
         ModelError: no such file, or it cannot be read in `timeout` seconds.
+
+    >>> read_foreign(Path("nothing.pth"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: no such file: 'nothing.pth'. Check the path of the checkpoint.
     """
     if not source.is_file():
         raise ModelError(f"no such file: '{source}'. Check the path of the checkpoint.")
@@ -127,7 +134,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
     >>> few(["a", "b", "c"], 2)
     'a, b and 1 more'
     """
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return _printable(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _unpickle(source: Path, folder: Path, timeout: float) -> dict[str, Any]:
@@ -142,8 +149,12 @@ def _unpickle(source: Path, folder: Path, timeout: float) -> dict[str, Any]:
         cause = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ModelError(f"'{source}' cannot be read: the process that reads it died ({cause[0][:200]}).") from None
     if "error" in said:
-        raise ModelError(f"'{source}' {said['error']}.")
+        raise ModelError(f"'{source}' {_printable(said['error'])}.")
     return said
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)  # a file's words must not steer the terminal
 
 
 def _is_safetensors(source: Path) -> bool:

@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor
 
 from torchloupe.errors import UsageError
 
@@ -43,3 +44,12 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:
     if amp == "on" or (amp == "auto" and faster):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return half precision as float32, and everything else as it is.
+
+    >>> at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

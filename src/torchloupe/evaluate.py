@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torchloupe.augment import to_float
-from torchloupe.device import autocast
+from torchloupe.device import at_least_float32, autocast
 from torchloupe.errors import DataError, did_you_mean
 
 BINS = 15
@@ -129,9 +129,9 @@ def predict(
         pictures = to_float(images[start : start + batch].to(device), size)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         with autocast(device, amp):
-            said = network(pictures).float().log_softmax(1)
+            said = at_least_float32(network(pictures)).log_softmax(1)
             if flip:
-                said = torch.logaddexp(said, network(pictures.flip(3)).float().log_softmax(1)) - math.log(2)
+                said = torch.logaddexp(said, at_least_float32(network(pictures.flip(3))).log_softmax(1)) - math.log(2)
         done.append(said)
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))

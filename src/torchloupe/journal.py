@@ -114,7 +114,9 @@ class Journal:
         hits = (judged.predicted == judged.labels).sum()
         sums = torch.stack([judged.losses.double().sum(), hits.double(), torch.tensor(len(said)).double()])
         device = next(network.parameters()).device
-        loss, right, n = distributed.add_up(sums.float().to(device) if device.type == "mps" else sums.to(device)).tolist()
+        loss, right, n = distributed.add_up(
+            sums.float().to(device) if device.type == "mps" else sums.to(device)
+        ).tolist()
         return loss / max(1.0, n), right / max(1.0, n)
 
     def _timing(self, row: dict[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what happened at each step, probe and epoch. Deterministic, so that resumed runs compare byte for byte.
+"""metrics.jsonl: each step, probe and epoch. Deterministic, so that resumed runs compare byte for byte.
 
 One JSON object a line, `kind` first:
     step   step, epoch, lr, loss, accuracy           running, on augmented train pictures

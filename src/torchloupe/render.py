@@ -133,8 +133,8 @@ def curves(rows: list[dict[str, Any]], title: str = "", held_out: bool = False) 
         grid[0, 0].set_title("per iteration")
         grid[0, 1].set_title("per epoch")
         note = (
-            "train: running, measured on augmented pictures while the weights change (and with label smoothing, "
-            f"where set); {other}: whole pictures, no test-time augmentation"
+            "train: running, measured on augmented pictures while the weights change; "
+            f"{other}: whole pictures, no test-time augmentation; loss: cross-entropy, without label smoothing"
         )
         figure.text(0.02, 0.015, note, size=7, color=QUIET)
         figure.text(0.02, 0.975, title, va="top", size=12, parse_math=False)
@@ -167,7 +167,13 @@ def _per_epoch(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> 
         axes.plot(x, y, color=color, linewidth=1.5, marker="o", markersize=3.5 if len(x) < 40 else 0, label=label)
         if y:
             axes.annotate(
-                f"{y[-1]:.2f}", (x[-1], y[-1]), xytext=(0, 5), textcoords="offset points", color=color, size=8, ha="right"
+                f"{y[-1]:.2f}",
+                (x[-1], y[-1]),
+                xytext=(0, 5),
+                textcoords="offset points",
+                color=color,
+                size=8,
+                ha="right",
             )
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="best")

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torch.optim import Optimizer
 
 from torchloupe.checkpoint import fill, read_tensors, save_tensors
 from torchloupe.errors import ModelError
+
+T = TypeVar("T")
 
 KEEP = 2
 
@@ -21,13 +23,16 @@ def save_state(
     tensors = {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
     if averaged is not None:
         tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
+    strides = {}
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{index}/{name}": value for name, value in values.items() if value is not None}
+            kept = {f"optimizer/{number}/{index}/{name}": value for name, value in values.items() if value is not None}
+            tensors |= kept
+            strides |= {name: list(value.stride()) for name, value in kept.items()}
     tensors["chance/torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["chance/cuda"] = torch.cuda.get_rng_state()
-    save_tensors(folder / f"step-{about['step']:08d}.safetensors", tensors, about)
+    save_tensors(folder / f"step-{about['step']:08d}.safetensors", tensors, {**about, "strides": strides})
     for old in states(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
 
@@ -46,7 +51,7 @@ def load_state(
 ) -> dict[str, Any] | None:
     """Fill everything from the newest readable state; returns its `about`, or None where there is none.
 
-    Tensors are copied into those that are there, so that memory layouts, and with them the order of sums, stay.
+    Memory layouts are restored too: they decide the order of sums and which products are fused.
 
     Raises:
         ModelError: there are states, but none can be read.
@@ -61,7 +66,8 @@ def load_state(
         if averaged is not None:
             fill(averaged, _under(tensors, "averaged/"), str(path), "as configured")
         for number, optimizer in enumerate(optimizers):
-            _fill_optimizer(optimizer, _under(tensors, f"optimizer/{number}/"))
+            prefix = f"optimizer/{number}/"
+            _fill_optimizer(optimizer, _under(tensors, prefix), _under(about["strides"], prefix))
         torch.set_rng_state(tensors["chance/torch"])
         if torch.cuda.is_available() and "chance/cuda" in tensors:
             torch.cuda.set_rng_state(tensors["chance/cuda"])
@@ -71,16 +77,15 @@ def load_state(
     return None
 
 
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+def _under(values: dict[str, T], prefix: str) -> dict[str, T]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
-def _fill_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _fill_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor], strides: dict[str, list[int]]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, tensor in tensors.items():
         index, _, key = name.partition("/")
         parameter = parameters[int(index)]
-        layout = tensor.to(parameter.device if tensor.ndim else tensor.device)
-        if tensor.shape == parameter.shape:
-            layout = torch.empty_like(parameter).copy_(tensor)
-        optimizer.state[parameter][key] = layout
+        device = parameter.device if tensor.ndim else tensor.device  # counters of steps stay on the CPU
+        layout = torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype, device=device)
+        optimizer.state[parameter][key] = layout.copy_(tensor)

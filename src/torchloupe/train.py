@@ -21,12 +21,13 @@ from torchloupe.augment import augment, draw, generator
 from torchloupe.checkpoint import save_model
 from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
-from torchloupe.device import autocast, pick_device
+from torchloupe.device import at_least_float32, autocast, pick_device
+from torchloupe.errors import DataError
 from torchloupe.journal import Journal, Listener
 from torchloupe.network import Network
 from torchloupe.optim import build_optimizers, rate
 from torchloupe.prepare import Start, prepare
-from torchloupe.runs import environment, write_json
+from torchloupe.runs import environment, read_json, write_json
 from torchloupe.state import load_state, save_state
 
 FLUSH = 20
@@ -34,7 +35,7 @@ FLUSH = 20
 SAVE_SECONDS = 60.0
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 (not an error)
     """Training was asked to stop; its state is saved."""
 
 
@@ -138,7 +139,7 @@ class Run:
                 group["lr"] = peak * factor
             optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.amp):
-            logits = forward(self._augmented(index)).float()
+            logits = at_least_float32(forward(self._augmented(index)))
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
@@ -147,8 +148,9 @@ class Run:
             average(self.averaged, self.network, self.config.ema)
         self.step += 1
         with torch.no_grad():
-            n = torch.full_like(loss, len(labels))
-            sums = torch.stack([loss * n, (logits.argmax(1) == labels).sum().to(loss), n])
+            plain = F.cross_entropy(logits, labels, reduction="sum")  # without smoothing, to compare with the test's
+            hits = (logits.argmax(1) == labels).sum().to(plain)
+            sums = torch.stack([plain, hits, torch.full_like(plain, len(labels))])
         self.journal.step(self.step, self.peaks[0][0] * factor, sums)
         if self.step % FLUSH == 0:
             self.journal.flush()
@@ -185,6 +187,9 @@ class Run:
     def _load(self) -> dict[str, Any] | None:
         about = load_state(self.out / "state", *self._parts())
         if about is not None:
+            known = (read_json(self.out / "config.json")["data"] or {}).get("crc32")
+            if known != (self.start.about.data or {}).get("crc32"):
+                raise DataError(f"'{self.out}' was trained on other pictures than these. Give it the --data it had.")
             self.step, self.seconds = about["step"], about["seconds"]
         return about
 

@@ -76,9 +76,7 @@ def write_confusion(path: Path, evaluation: Evaluation) -> None:
     atomic_write(path, stream.getvalue().encode())
 
 
-def write_verdict(
-    folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]
-) -> None:
+def write_verdict(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:
     """Write all files of a test; `figures` goes to test.json as it is."""
     write_json(folder / "test.json", figures)
     write_predictions(folder / "predictions.csv", evaluation, split.names)
@@ -97,5 +95,9 @@ def write_verdict(
 def _caption(evaluation: Evaluation, split: Split, i: int) -> str:
     guess, true = int(evaluation.predicted[i]), int(evaluation.labels[i])
     name, sure = evaluation.classes[guess], evaluation.probabilities[i, guess].item()
-    lines = (f"{shorten(name, 14)} {sure:.0%}", f"is {shorten(evaluation.classes[true], 16)}", shorten(split.names[i], 20))
+    lines = (
+        f"{shorten(name, 14)} {sure:.0%}",
+        f"is {shorten(evaluation.classes[true], 16)}",
+        shorten(split.names[i], 20),
+    )
     return "\n".join(lines)

@@ -31,9 +31,7 @@ def show(source: str, **options: Any) -> None:
     D is cifar10, cifar100, shapes, auto, or a folder, zip, tar or official archive of pictures.
     """
     console = Console(options["quiet"])
-    dataset = load_data(
-        source, console, size=options["size"], skip_bad=options["skip_bad"], offline=options["offline"], seed=options["seed"]
-    )
+    dataset = load_data(source, console, size=options["size"], skip_bad=options["skip_bad"], offline=options["offline"])
     _sheet(dataset, options["out"], options["per_class"], options["seed"])
     _count(dataset)
     console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}")
@@ -85,5 +83,3 @@ def get(name: str, quiet: bool) -> None:
         path = find(name, say=console.say, progress=tick)
     click.echo(path)
     console.say(f"Next: torchloupe train --data {name}")
-
-

@@ -27,7 +27,9 @@ def models(as_json: bool) -> None:
         one = seconds_for(net, (row.size, row.size), CIFAR) / 60
         minutes = {name: one * preset.epochs for name, preset in PRESETS.items() if name != "study"}
         minutes["study"] = seconds_for(net, (224, 224), CIFAR) / 60 * PRESETS["study"].epochs
-        table.append({"name": row.name, "parameters": parameters, "size": row.size, "minutes": minutes, "is": row.summary})
+        table.append(
+            {"name": row.name, "parameters": parameters, "size": row.size, "minutes": minutes, "is": row.summary}
+        )
     if as_json:
         click.echo(json.dumps(table))
         return

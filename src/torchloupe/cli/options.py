@@ -90,15 +90,13 @@ def open_named(model: str, options: dict[str, Any]) -> "Loaded":
 
 
 def load_data(
-    word: str, console: Console, *, size: int | None = None, skip_bad: bool = False, offline: bool = False, seed: int = 0
+    word: str, console: Console, *, size: int | None = None, skip_bad: bool = False, offline: bool = False
 ) -> "Dataset":
     """Load a data set with a progress bar, and say what the user should know of it."""
     from torchloupe import data
 
     with console.progress("reading pictures") as tick:
-        dataset = data.load(
-            word, size=size, skip_bad=skip_bad, offline=offline, seed=seed, say=_teller(console), progress=tick
-        )
+        dataset = data.load(word, size=size, skip_bad=skip_bad, offline=offline, say=_teller(console), progress=tick)
     for note in dataset.notes:
         console.say(f"Note: {note}")
     return dataset

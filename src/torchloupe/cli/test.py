@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from torchloupe.load import Loaded
 
 
+WRITTEN = ("test", "predictions", "confusion", "mistakes")
+
+
 @click.command()
 @click.argument("model")
 @click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
-@click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Which pictures.")
+@click.option(
+    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Which pictures."
+)
 @click.option("--tta", is_flag=True, help="Also measure with the mirrored picture averaged in.")
 @click.option("--batch", type=click.IntRange(1), default=500, show_default=True, help="Pictures at a time.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the results (default: the run's).")
@@ -32,14 +37,12 @@ def test(model: str, **options: Any) -> None:
     word = options["data"] or (loaded.config.data or {}).get("source")
     if word is None:
         raise UsageError(f"{model!r} does not say what data it was trained on: give --data.")
-    training = loaded.config.training or {}
     dataset = load_data(
         word,
         console,
         size=loaded.config.size,
         skip_bad=options["skip_bad"],
         offline=options["offline"],
-        seed=training.get("seed", 0),
     )
     split = dataset.test if options["split"] == "test" else dataset.train
     if not len(split):
@@ -80,7 +83,7 @@ def _measure(
 
 
 def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
-    """Return where results go by default: into the run; a snapshot's and the train split's into folders of their own."""
+    """Return where results go by default: into the run; those of a snapshot or of train into folders of their own."""
     if loaded.run is None:
         base = Path(f"{Path(loaded.title.rpartition(':')[2]).stem}-test")
     else:
@@ -99,7 +102,9 @@ def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, conso
     from torchloupe.verdict import near_chance
 
     n, error = figures["n"], figures["standard_error"]
-    click.echo(f"accuracy  {figures['accuracy']:.2%} ± {error:.2%} (standard error, n = {n:,}), no test-time augmentation")
+    click.echo(
+        f"accuracy  {figures['accuracy']:.2%} ± {error:.2%} (standard error, n = {n:,}), no test-time augmentation"
+    )
     if "accuracy_flip_tta" in figures:
         click.echo(f"          {figures['accuracy_flip_tta']:.2%} with flip test-time augmentation")
     click.echo(f"loss      {figures['loss']:.4f} nats, calibration error {figures['calibration_error']:.2%}")
@@ -111,4 +116,6 @@ def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, conso
             "\nThat is no better than guessing. Check that mean and std are those of training, "
             "that pictures are RGB and not normalised twice, and that the classes are in the order of training."
         )
-    console.say(f"\nWritten to {folder}{os.sep}: test.json, predictions.csv, confusion.csv, confusion.png, mistakes.png")
+    console.say(
+        f"\nWritten to {folder}{os.sep}: test.json, predictions.csv, confusion.csv, confusion.png, mistakes.png"
+    )

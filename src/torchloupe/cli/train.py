@@ -50,9 +50,7 @@ def train(**options: Any) -> None:
         out, old = _old_run(out, values)
         config = old or config
         word = _old_data(out) if old else word
-    dataset = load_data(
-        word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"], seed=config.seed
-    )
+    dataset = load_data(word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"])
     _go(dataset, config, out, resume=old is not None, options=options, console=console)
 
 
@@ -144,13 +142,11 @@ def _go(
         console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}")
 
 
-def _introduce(
-    dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]
-) -> None:
+def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]) -> None:
     """Say what will be learned, with what, where to, and how long it may take; ask if that is long."""
+    from torchloupe.config import resolve
     from torchloupe.estimate import training_seconds
     from torchloupe.models.reference import is_reference
-    from torchloupe.config import resolve
 
     n = len(dataset.train)
     plan = resolve(config, ours=not is_reference(config.model), pictures=n)
@@ -209,5 +205,3 @@ def stopping() -> Iterator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-

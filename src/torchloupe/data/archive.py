@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from torchloupe.data.source import MAX_BYTES, Read, Source, check_size, clean
 from torchloupe.errors import DataError
@@ -68,6 +69,8 @@ def _is_link(info: zipfile.ZipInfo) -> bool:
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     check_size(info.file_size)  # zipfile reads no more than this, and checks the CRC
+    if info.flag_bits & 1:
+        raise ValueError("locked by a password")
     return archive.read(info)
 
 
@@ -105,12 +108,25 @@ def _too_large(number: int) -> bytes:
 
 def tar_members(path: Path) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
     """Yield (place, member, archive) for the plain files of a tar; at the end its checksum has been verified."""
-    with tarfile.open(path, "r:*") as archive:
+    with tarfile.open(path, "r:*", tarinfo=_StrictInfo) as archive:
         for place, info in enumerate(archive):
             if info.isreg():
                 yield place, info, archive
         while archive.fileobj is not None and archive.fileobj.read(1 << 20):
             pass  # a gzip checks its CRC only when read to its end
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """Refuses what tarfile takes for the end of an archive in silence: a broken header, and no end mark."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end mark
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
 
 
 @contextmanager

@@ -16,20 +16,12 @@ Solid = tuple[Field, Field]
 """Signed distance to the outline (negative inside) and height of the surface towards the eye; unit: figure's own."""
 Corners = Sequence[tuple[float, float]]
 
-CONE: Corners = [(0.0, 1.12), (0.86, -0.6), (0.8307, -0.6725), (0.7448, -0.74), (0.6081, -0.798), (0.43, -0.8425), (0.2226, -0.8705), (0.0, -0.88)]
+BASE: Corners = [(0.831, -0.672), (0.745, -0.74), (0.608, -0.798), (0.43, -0.842), (0.223, -0.87), (0, -0.88)]
+CONE: Corners = [(0, 1.12), (0.86, -0.6), *BASE]
 STAR: Corners = [(0.0, 1.0), (0.2586, 0.356), (0.9511, 0.309), (0.4185, -0.136), (0.5878, -0.809), (0.0, -0.44)]
 ARROW: Corners = [(0.0, 1.0), (0.8, 0.08), (0.34, 0.08), (0.34, -0.92), (0.0, -0.92)]
 CUBE: Corners = [(0.0, 1.0), (0.8660, 0.5), (0.8660, -0.5), (0.0, -1.0)]
-CROSS: Corners = [
-    (0.0, 1.0),
-    (0.34, 1.0),
-    (0.34, 0.34),
-    (1.0, 0.34),
-    (1.0, -0.34),
-    (0.34, -0.34),
-    (0.34, -1.0),
-    (0.0, -1.0),
-]
+CROSS: Corners = [(0, 1), (0.34, 1), (0.34, 0.34), (1, 0.34), (1, -0.34), (0.34, -0.34), (0.34, -1), (0, -1)]
 PETALS: Corners = [(0.0, 0.57), (0.5421, 0.1761), (0.335, -0.4611), (-0.335, -0.4611), (-0.5421, 0.1761)]
 
 
@@ -80,16 +72,16 @@ def ball(x: Field, y: Field) -> Solid:
 def cone(x: Field, y: Field) -> Solid:
     """Return a cone that stands on its round base, seen from a little above."""
     half = np.clip((1.12 - y) / 2, 0, 0.86)
-    return polygon(x, y, CONE), np.sqrt(np.maximum(half * half - x * x, 0)) + 0.45 * y + 1
+    return polygon(x, y, CONE) - 0.03, np.sqrt(np.maximum(half * half - x * x, 0)) + 0.45 * y + 1
 
 
 def crescent(x: Field, y: Field) -> Solid:
     """Return a moon that opens to the right."""
     x, y = x - 0.12, np.abs(y)
-    # The two circles meet at (0.645, 0.7642); past that tip the tip itself is nearest.
-    distance = np.maximum(length(x, y) - 1, 0.78 - length(x - 0.48, y))
-    past = x * 0.7642 - y * 0.645 > 0.48 * np.maximum(0.7642 - y, 0)
-    distance = np.where(past, length(x - 0.645, y - 0.7642), distance)
+    # The two circles meet at (0.5174, 0.8086); past that tip the tip itself is nearest.
+    distance = np.maximum(length(x, y) - 0.96, 0.81 - length(x - 0.47, y))
+    past = x * 0.8086 - y * 0.5174 > 0.47 * np.maximum(0.8086 - y, 0)
+    distance = np.asarray(np.where(past, length(x - 0.5174, y - 0.8086), distance) - 0.04, np.float32)
     return distance, puff(distance, 0.36)
 
 
@@ -115,7 +107,7 @@ def donut(x: Field, y: Field) -> Solid:
 def flower(x: Field, y: Field) -> Solid:
     """Return five petals round a middle."""
     middle = length(x, y)
-    distance = middle - 0.4  # its own edge is hidden: between the petals, depth must not fall to nothing
+    distance = middle - 0.44  # its edge is hidden; it keeps the seams of the petals opaque
     for px, py in PETALS:
         distance = np.minimum(distance, length(x - px, y - py) - 0.4)
     dome = puff(middle - 0.3, 0.3)
@@ -141,8 +133,8 @@ def star(x: Field, y: Field) -> Solid:
 FIGURES: dict[str, tuple[Callable[[Field, Field], Solid], float]] = {
     "arrow": (arrow, 1.2401),
     "ball": (ball, 1.7725),
-    "cone": (cone, 1.3634),
-    "crescent": (crescent, 1.2465),
+    "cone": (cone, 1.4248),
+    "crescent": (crescent, 1.2483),
     "cross": (cross, 1.5552),
     "cube": (cube, 1.649),
     "donut": (donut, 1.6245),
@@ -150,7 +142,7 @@ FIGURES: dict[str, tuple[Callable[[Field, Field], Solid], float]] = {
     "heart": (heart, 0.9449),
     "star": (star, 1.2264),
 }
-"""Class name, figure, and the figure's units that make its area 1: all classes are equally large."""
+"""Class name, figure, and how many of its units are one when its area is 1: all classes are equally large."""
 
 
 def wave(t: Field) -> Field:

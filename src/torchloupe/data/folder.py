@@ -47,7 +47,7 @@ def read(opener: Opener, path: Path, options: Options) -> Pictures:
     notes = made.notes
     if bad:
         wanted = (*made.train, *made.test)
-        unread = [f"{source.names[wanted[row]]} ({why})" for row, why in bad.items()]
+        unread = sorted(f"{source.names[wanted[row]]} ({why})" for row, why in bad.items())
         notes = (*notes, _refuse_or_note(path, unread, len(wanted), options.skip_bad))
     found = _assemble(path, source.names, made, images, bad)
     return replace(found, notes=notes, resized=side, seed=options.seed if made.seeded else None)

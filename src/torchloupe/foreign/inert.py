@@ -162,8 +162,11 @@ ADMITTED: dict[str, Any] = {
 }
 
 
-class InertUnpickler(pickle.Unpickler):
-    """Unpickles into the stand-ins above; notes the storages that the tensors need, and the unknown names."""
+class InertUnpickler(pickle._Unpickler):
+    """Unpickles into the stand-ins above; notes the storages that the tensors need, and the unknown names.
+
+    The one in Python: that in C sets aside as much memory as a damaged file asks for.
+    """
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream, encoding="latin1")

@@ -4,6 +4,7 @@ Run as `main(source, folder)`; writes `tensors.safetensors` into the folder and 
 JSON. Neither torch nor safetensors is imported: whatever the file does, it meets plain Python.
 """
 
+import contextlib
 import io
 import json
 import math
@@ -35,8 +36,9 @@ class Foreign(NamedTuple):
 
 
 def main(source: str, folder: str) -> None:
-    """Convert one file and print what was found, or why not."""
+    """Convert one file and print what was found, or why not; for a process of its own, whose memory it limits."""
     try:
+        _limit_memory(4 * ROOM + 8 * Path(source).stat().st_size)
         said = convert(Path(source), Path(folder))
     except UnreadableError as error:
         said = {"error": str(error)}
@@ -47,7 +49,8 @@ def main(source: str, folder: str) -> None:
     except OSError as error:
         said = {"error": f"cannot be read, or its copy not written ({error.strerror or error})"}
     except Exception as error:  # a broken pickle can fail in any way
-        said = {"error": f"is broken, or not made by torch.save ({type(error).__name__}: {error})"[:300]}
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        said = {"error": f"is broken, or not made by torch.save ({what[:200]})"}
     sys.stdout.write(json.dumps(said))
 
 
@@ -67,6 +70,13 @@ def convert(source: Path, folder: Path) -> dict[str, Any]:
             raise UnreadableError(f"would grow to {total / ROOM:.0f} GiB of tensors")
         _write(folder / "tensors.safetensors", tensors, foreign.data)
     return {"entry": trail, "ignored": ignored, "unknown": sorted(foreign.unknown)}
+
+
+def _limit_memory(most: int) -> None:
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit, macOS may refuse it
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _read(stream: BinaryIO, total: int) -> Foreign:

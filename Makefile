@@ -1,0 +1,37 @@
+# run · test · check · bench: each sets up what it needs by itself. Needs Python 3.11+ and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
+
+.PHONY: run test check format clean
+
+run: $(READY)  ## the main job: train and test on CIFAR-10 (or, without it, on shapes)
+	$(BIN)/torchloupe train --data auto --preset quick
+	$(BIN)/torchloupe test last
+
+test: $(DEV) check  ## everything that can fail
+	$(BIN)/pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")
+
+check: $(DEV)  ## style, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(READY): pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'torchloupe needs Python 3.11 or later')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(DEV): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
