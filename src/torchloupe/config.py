@@ -5,7 +5,7 @@ The presets' measured accuracy and time stand in `PRESET_NOTES`.
 
 import math
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -208,6 +208,16 @@ def configure(preset: str, values: dict[str, Any]) -> TrainConfig:
     hints = get_type_hints(TrainConfig)
     fitted = {name: _fit(name, value, hints[name]) for name, value in values.items()}
     return replace(PRESETS[preset], **fitted)
+
+
+def restore(values: dict[str, Any]) -> TrainConfig:
+    """Read settings back from a checkpoint's JSON; what this version does not know is left out.
+
+    >>> restore({"epochs": 3.0, "mean": [0.5], "from the future": 1}).mean
+    (0.5,)
+    """
+    known = {name: value for name, value in values.items() if name in TrainConfig.__dataclass_fields__}
+    return configure("quick", {**asdict(TrainConfig()), **known})
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:

@@ -75,13 +75,16 @@ class _Lines:
     def __init__(self, what: str, say: Callable[[str], None]) -> None:
         self.what, self.say = what, say
         self.began = self.last = time.monotonic()
+        self.first: int | None = None
 
     def tick(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self.last < LINE_EVERY or not done:
+        if self.first is None:  # a resumed training does not begin at nothing
+            self.first, self.began = done, now
+        if now - self.last < LINE_EVERY or done <= self.first:
             return
         self.last = now
-        left = (now - self.began) / done * (total - done)
+        left = (now - self.began) / (done - self.first) * (total - done)
         self.say(f"{self.what}: {done:,} of {total:,} ({done / total:.0%}), about {duration(left)} left")
 
     def close(self) -> None:

@@ -51,13 +51,15 @@ def convolution_rate() -> float:
     return work / best
 
 
-def seconds_for(net: nn.Module, side: tuple[int, int], pictures: float) -> float:
-    """Estimate the seconds that training on so many pictures (with repetition) takes on this CPU.
+def seconds_for(net: nn.Module, side: tuple[int, int], config: TrainConfig, pictures: int) -> float:
+    """Estimate the seconds that a training takes on this CPU, for a train split of so many pictures.
 
-    >>> seconds_for(nn.Conv2d(3, 8, 3), (32, 32), 1000) > 0
+    >>> seconds_for(nn.Conv2d(3, 8, 3), (32, 32), TrainConfig(), 1000) > 0
     True
     """
-    return BACKWARD * forward_flops(net, side) * pictures / (convolution_rate() * MEMORY_BOUND)
+    small = min(1.0, (config.low_size / min(side)) ** 2) if config.low_size else 1.0
+    seen = config.epochs * pictures * (1 - config.low_until + config.low_until * small)
+    return BACKWARD * forward_flops(net, side) * seen / (convolution_rate() * MEMORY_BOUND)
 
 
 def training_seconds(dataset: Dataset, config: TrainConfig, device: str = "cpu") -> float | None:
@@ -73,7 +75,4 @@ def training_seconds(dataset: Dataset, config: TrainConfig, device: str = "cpu")
         return None
     h, w = dataset.train.images.shape[2:]
     side = (config.size, config.size) if config.size else (int(h), int(w))
-    net = build_bare(describe(dataset, config))
-    seen = config.epochs * len(dataset.train)
-    small = min(1.0, (config.low_size / min(side)) ** 2) if config.low_size else 1.0
-    return seconds_for(net, side, seen * (1 - config.low_until + config.low_until * small))
+    return seconds_for(build_bare(describe(dataset, config)), side, config, len(dataset.train))

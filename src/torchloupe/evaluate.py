@@ -90,7 +90,7 @@ def align(labels: Int64[Tensor, "n"], classes: Sequence[str], wanted: Sequence[s
     >>> align(torch.tensor([0, 1]), ["cat", "dog"], ["ant", "dog", "cat"])
     tensor([2, 1])
     """
-    used = [classes[i] for i in labels.unique().tolist()]
+    used = [classes[i] for i in torch.unique(labels).tolist()]
     unknown = [name for name in used if name not in wanted]
     if unknown:
         raise DataError(

@@ -28,7 +28,8 @@ def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 3) -> Float[Tensor,
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.T
+    result: Tensor = x if wide else x.T
+    return result
 
 
 class Muon(Optimizer):

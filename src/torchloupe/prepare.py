@@ -10,7 +10,7 @@ from torchloupe.checkpoint import Config, build_bare, config_from, fill, read_te
 from torchloupe.config import TrainConfig, resolve
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.errors import DataError, LoupeError, ModelError
-from torchloupe.models.reference import is_reference
+from torchloupe.models.reference import absolute, is_reference
 from torchloupe.network import Network, wrap
 
 
@@ -63,12 +63,12 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
     h, w = dataset.train.images.shape[2:]
     counts = {"train": len(dataset.train), "test": len(dataset.test)}
     return Config(
-        model=config.model,
+        model=absolute(config.model),
         classes=dataset.classes,
         mean=config.mean or dataset.mean,
         std=config.std or dataset.std,
         size=config.size or (int(h) if h == w else None),
-        arguments=old.arguments if old is not None and old.model == config.model else {},
+        arguments=old.arguments if old is not None and old.model == absolute(config.model) else {},
         data={
             "name": dataset.name,
             "source": dataset.source,

@@ -18,7 +18,7 @@ from torchloupe.files import atomic_write
 FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp")
 INK, QUIET, PAPER = "#1d2330", "#6b7280", "#ffffff"
 TRAIN, TEST = "#3b6fd4", "#d9622b"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.color": INK,
@@ -64,10 +64,10 @@ def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
         raise UsageError(f"cannot write '{path}': the suffix is not one of {', '.join(FORMATS)}.")
-    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}.get(kind, {})
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None, "ModDate": None}}
     buffer = io.BytesIO()
     with style():
-        figure.savefig(buffer, format=kind, dpi=dpi, **({"metadata": undated} if undated else {}))
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=undated.get(kind))
     atomic_write(path, buffer.getvalue())
 
 

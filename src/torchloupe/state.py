@@ -23,7 +23,7 @@ def save_state(
     tensors = {f"net/{name}": tensor for name, tensor in net.state_dict().items()}
     if averaged is not None:
         tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
-    strides = {}
+    strides: dict[str, list[int]] = {}
     for number, optimizer in enumerate(optimizers):
         for index, values in optimizer.state_dict()["state"].items():
             kept = {f"optimizer/{number}/{index}/{name}": value for name, value in values.items() if value is not None}

@@ -1,6 +1,7 @@
 """`torchloupe models`."""
 
 import json
+from dataclasses import asdict
 
 import click
 
@@ -23,20 +24,22 @@ def models(as_json: bool) -> None:
     table = []
     for row in MODELS:
         net = build(row.name)
-        parameters = sum(p.numel() for p in net.parameters())
-        one = seconds_for(net, (row.size, row.size), CIFAR) / 60
-        minutes = {name: one * preset.epochs for name, preset in PRESETS.items() if name != "study"}
-        minutes["study"] = seconds_for(net, (224, 224), CIFAR) / 60 * PRESETS["study"].epochs
-        table.append(
-            {"name": row.name, "parameters": parameters, "size": row.size, "minutes": minutes, "is": row.summary}
-        )
+        minutes = {}
+        for name, preset in PRESETS.items():
+            side = preset.size or row.size
+            minutes[name] = seconds_for(net, (side, side), preset, CIFAR) / 60
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+        table.append((row, parameters, minutes))
     if as_json:
-        click.echo(json.dumps(table))
+        click.echo(json.dumps([{**asdict(row), "parameters": n, "minutes": minutes} for row, n, minutes in table]))
         return
-    names = list(PRESETS)
-    click.echo(f"{'model':<10}{'parameters':>12}{'side':>6}" + "".join(f"{name:>9}" for name in names) + "   (minutes)")
-    for entry in table:
-        cells = "".join(f"{entry['minutes'][name]:>9,.0f}" for name in names)
-        click.echo(f"{entry['name']:<10}{entry['parameters']:>12,}{entry['size']:>6}{cells}   {entry['is']}")
-    click.echo("\nMinutes on this machine's CPU for 50,000 pictures, estimated. Your own: --model file.py:factory")
-    click.echo("Next: torchloupe train --model loupe --preset quick")
+    click.echo(
+        f"{'model':<10}{'parameters':>12}{'side':>6}" + "".join(f"{name:>8}" for name in PRESETS) + "   (minutes)"
+    )
+    for row, n, minutes in table:
+        cells = "".join(f"{value:>8,.0f}" for value in minutes.values())
+        click.echo(f"{row.name:<10}{n:>12,}{row.size:>6}{cells}   {row.summary}")
+    click.echo(
+        "\nMinutes on this machine's CPU for 50,000 pictures of that side, estimated; the study preset's side is 224."
+    )
+    click.echo("Your own network: --model file.py:factory\nNext: torchloupe train --model loupe --preset quick")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
-from torchloupe.config import PRESET_NOTES, PRESETS, TrainConfig, configure, from_toml
+from torchloupe.config import PRESET_NOTES, PRESETS, TrainConfig, configure, from_toml, restore
 from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
 
@@ -74,11 +74,9 @@ def _old_run(out: Path | None, values: dict[str, Any]) -> tuple[Path | None, Tra
     out = newest_run() if out is None else out
     if not (out / "config.json").is_file():
         return out, None
-    training = config_from(read_json(out / "config.json")).training or {}
-    known = {name: value for name, value in training.items() if name in TrainConfig.__dataclass_fields__}
-    old = TrainConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+    old = restore(config_from(read_json(out / "config.json")).training or {})
     for name, value in values.items():
-        if name in known and getattr(old, name) != value:
+        if getattr(old, name) != value:
             raise UsageError(
                 f"'{out}' was started with {name} = {getattr(old, name)!r}, not {value!r}: a run goes on as it began. "
                 "Leave the option out, or start a new run with another --out."
@@ -110,7 +108,7 @@ def _go(
     from torchloupe.train import train as learn
 
     out = out or new_run(config.model, dataset.name)
-    if not resume:
+    if not resume and int(os.environ.get("RANK", "0")) == 0:
         check_free(out)
     if options["threads"]:
         torch.set_num_threads(options["threads"])

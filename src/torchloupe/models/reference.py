@@ -25,6 +25,16 @@ def is_reference(text: str) -> bool:
     return ":" in text or text.endswith(".py")
 
 
+def absolute(reference: str) -> str:
+    """Return a reference that means the same from every folder; a name stays as it is.
+
+    >>> absolute("timm:create_model"), absolute("loupe"), Path(absolute("net.py:Net")).is_absolute()
+    ('timm:create_model', 'loupe', True)
+    """
+    path, _, name = reference.rpartition(":")
+    return f"{Path(path).resolve()}:{name}" if is_reference(reference) and path.endswith(".py") else reference
+
+
 def split_reference(reference: str) -> tuple[str, str]:
     """Return the module or file, and the dotted name inside it; a drive letter stays with its path.
 
