@@ -25,6 +25,11 @@ from torchloupe.train import Stopped, snapshot_steps, train
 SMALL = TrainConfig(epochs=3, batch=20, ema=0.9, seed=4)
 
 
+@pytest.fixture(autouse=True)
+def save_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchloupe.train.SAVE_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return shapes(train=100, test=30, size=16)

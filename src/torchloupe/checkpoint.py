@@ -38,7 +38,7 @@ class Config:
     schema: int = SCHEMA
 
 
-def config_from(values: dict[str, Any]) -> Config:
+def config_from(values: Any) -> Config:
     """Read a Config from parsed JSON; keys of later versions are ignored.
 
     Raises:
@@ -47,16 +47,23 @@ def config_from(values: dict[str, Any]) -> Config:
     >>> config_from({"schema": 1, "model": "loupe", "classes": ["a", "b"], "mean": None, "std": None, "size": 32}).size
     32
     """
-    if values.get("schema", SCHEMA) > SCHEMA:
-        raise ModelError(f"the checkpoint has schema {values['schema']}, newer than {SCHEMA}: update torchloupe.")
+    if not isinstance(values, dict) or not isinstance(schema := values.get("schema", SCHEMA), int):
+        raise ModelError("the checkpoint's description is damaged. Was it made by torchloupe?")
+    if schema > SCHEMA:
+        raise ModelError(f"the checkpoint has schema {schema}, newer than {SCHEMA}: update torchloupe.")
     known = {name: values[name] for name in Config.__dataclass_fields__ if name in values}
     for name in ("classes", "mean", "std"):
         if isinstance(known.get(name), list):
             known[name] = tuple(known[name])
     try:
-        return Config(**known)
+        config = Config(**known)
     except TypeError as error:
         raise ModelError(f"the checkpoint's description is not whole ({error}). Was it made by torchloupe?") from None
+    kinds = {"model": str, "classes": tuple, "arguments": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(config, name), kind):
+            raise ModelError(f"the checkpoint's {name!r} is {getattr(config, name)!r}. Was it made by torchloupe?")
+    return config
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -68,7 +75,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
     ...     read_tensors(Path(folder) / "a.safetensors")
     ({'x': tensor([1., 1.])}, {'step': 3})
     """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in sorted(tensors.items()):
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if place in seen else own  # tied weights: safetensors takes no shared memory
+        seen.add(place)
     text = json.dumps(about, sort_keys=True, ensure_ascii=False)
     atomic_write(path, safetensors.torch.save(plain, metadata={KEY: text}))
 
@@ -90,7 +103,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelError(
             f"'{path}' is safetensors, but not written by torchloupe. Bring it in with `torchloupe convert`."
         )
-    return tensors, json.loads(about)
+    try:
+        return tensors, json.loads(about)
+    except ValueError as error:
+        raise ModelError(f"the description in '{path}' is damaged ({error}). Save it again.") from None
 
 
 def save_model(path: Path, net: nn.Module, config: Config) -> None:

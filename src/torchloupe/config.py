@@ -20,7 +20,7 @@ class TrainConfig:
         "loupe"
     )
     size: Annotated[int | None, "side to which pictures are resized, bilinear (default: their own size)"] = None
-    epochs: Annotated[float, "passes over the train split; fractions are allowed"] = 6.0
+    epochs: Annotated[float, "passes over the train split; fractions are allowed"] = 7.0
     min_steps: Annotated[int, "take more epochs where a small data set would give fewer steps than this"] = 0
     steps: Annotated[int | None, "take exactly this many steps, whatever the epochs"] = None
     batch: Annotated[int | None, "pictures a step, over all ranks (default: 500; fewer for small data sets)"] = None
@@ -107,7 +107,7 @@ FINE_TUNE = 0.1
 """Rates of everything but a new head are multiplied by this when training starts from weights."""
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": TrainConfig(epochs=6, min_steps=400, low_size=24, low_until=0.5),
+    "quick": TrainConfig(epochs=7, min_steps=400, low_size=24, low_until=0.5),
     "good": TrainConfig(epochs=16, min_steps=1000),
     "best": TrainConfig(epochs=60, min_steps=3000, cutout=8, translate=3),
     "study": TrainConfig(

@@ -20,6 +20,8 @@ from torchloupe.network import Network
 from torchloupe.prepare import Start, take
 
 PROBES_AN_EPOCH = 4
+FEWEST_STEPS = 10
+"""Steps between two probes where epochs are short."""
 PROBE_PICTURES = 1000
 
 
@@ -83,7 +85,7 @@ class Journal:
     def measure(self, step: int, network: Network, seconds: float) -> None:
         """Measure the probe and, at an epoch's end, all test pictures, where they are due."""
         place = {"step": step, "epoch": step / self.per_epoch}
-        if step % max(1, self.per_epoch // PROBES_AN_EPOCH) == 0:
+        if step % max(FEWEST_STEPS, self.per_epoch // PROBES_AN_EPOCH) == 0:
             self.flush()
             loss, accuracy = self._measure(network, self.probe)
             self.metrics.write({"kind": "probe", **place, "loss": loss, "accuracy": accuracy})

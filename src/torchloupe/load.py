@@ -73,6 +73,8 @@ def find_weights(word: str) -> Path:
     Raises:
         ModelError: nothing goes by that name.
     """
+    if not word:
+        return _unknown(word)
     if word in SHIPPED:
         return SHIPPED[word]
     if word == "last":
@@ -81,6 +83,8 @@ def find_weights(word: str) -> Path:
     if path.is_dir():
         return _of_run(path)
     if path.is_file():
+        if path.suffix == ".py":
+            raise ModelError(f"'{path}' is Python: name the class or function in it that gives the network, {path}:factory.")
         if path.suffix != ".safetensors":
             raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
         return path
@@ -132,7 +136,8 @@ def _of_run(folder: Path) -> Path:
 def _of_snapshot(folder: Path, epoch: str) -> Path:
     path = folder / "snapshots" / f"epoch-{epoch}.safetensors"
     if not path.is_file():
-        known = sorted((p.stem.removeprefix("epoch-") for p in path.parent.glob("epoch-*.safetensors")), key=float)
+        there = [p.stem.removeprefix("epoch-") for p in path.parent.glob("epoch-*.safetensors")]
+        known = sorted((name for name in there if re.fullmatch(r"[\d.e+]+", name)), key=float)
         raise ModelError(f"'{folder}' has no snapshot of epoch {epoch}. It has: {', '.join(known) or 'none'}.")
     return path
 

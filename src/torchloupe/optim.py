@@ -97,7 +97,8 @@ def build_optimizers(net: nn.Module, config: TrainConfig, fast: set[nn.Parameter
     lr, decay = config.lr, config.weight_decay
     if config.optimizer == "muon":
         plain = groups(rest, config.lr_norm, decay) + groups(heads, config.lr_head, decay)
-        return [Muon(filters, lr * slow, config.momentum), SGD(plain, lr=lr, momentum=0.85, nesterov=True)]
+        muon: list[Optimizer] = [Muon(filters, lr * slow, config.momentum)] if filters else []
+        return muon + ([SGD(plain, lr=lr, momentum=0.85, nesterov=True)] if plain else [])
     if config.optimizer == "adam":
         return [Adam(groups(filters + heads + rest, lr, decay), amsgrad=config.amsgrad)]
     mixed = groups(filters + heads, lr, decay) + groups(rest, lr, 0.0)
@@ -117,4 +118,5 @@ def rate(config: TrainConfig, step: int, steps: int) -> float:
     if config.schedule == "constant":
         return 1.0
     warm = (config.warmup or 0.0) * steps
-    return (step + 1) / warm if step < warm else (steps - step) / (steps - warm)
+    up = (step + 1) / warm if warm else 1.0
+    return min(1.0, up, (steps - step) / (steps - warm))  # between two whole steps both sides pass 1

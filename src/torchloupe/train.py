@@ -124,8 +124,8 @@ class Run:
                 self.journal.measure(self.step, self.result, self.seconds)
                 if self.step in self.snapshots:
                     self._snapshot()
-                stop, ended = self._wants_stop(), place == self.per_epoch - 1 or self.step == self.steps
-                if stop or ended or (distributed.world() == 1 and time.monotonic() - saved > SAVE_SECONDS):
+                stop = self._wants_stop()
+                if stop or self.step == self.steps or self._due(place, time.monotonic() - saved):
                     self._save()
                     saved = time.monotonic()
                 if stop and self.step < self.steps:
@@ -166,6 +166,12 @@ class Run:
         began = time.monotonic()
         yield
         self.seconds += time.monotonic() - began
+
+    def _due(self, place: int, seconds: float) -> bool:
+        """Tell whether it is time to save: after an epoch that was worth it, or a long while within one."""
+        if distributed.world() > 1:  # clocks differ, and all ranks must save together
+            return place == self.per_epoch - 1
+        return seconds > (SAVE_SECONDS if place < self.per_epoch - 1 else SAVE_SECONDS / 10)
 
     def _wants_stop(self) -> bool:
         """Ask the listener; several ranks agree when they look at the losses, so that none waits for another."""

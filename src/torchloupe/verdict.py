@@ -37,7 +37,9 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def near_chance(evaluation: Evaluation) -> bool:
-    """Tell whether the accuracy is no better than guessing, within three standard errors.
+    """Tell whether the accuracy is no better than always naming the most frequent class.
+
+    Within three standard errors, and at most half as much again: a handful of pictures proves nothing.
 
     >>> import torch
     >>> from torchloupe.evaluate import judge
@@ -47,7 +49,7 @@ def near_chance(evaluation: Evaluation) -> bool:
     n, guess = max(1, len(evaluation.labels)), 1 / len(evaluation.classes)
     counts = evaluation.confusion.sum(1)
     guess = max(guess, (counts.max() / n).item())
-    return evaluation.accuracy < guess + 3 * math.sqrt(guess * (1 - guess) / n)
+    return evaluation.accuracy < guess + min(3 * math.sqrt(guess * (1 - guess) / n), guess / 2)
 
 
 def write_predictions(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from torchloupe.errors import UsageError
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
 
+LINE_EVERY = 3.0
+"""Seconds between two lines at least."""
 LONG = 3 * 3600.0
 """Seconds of estimated training above which it asks first."""
 
@@ -116,7 +119,7 @@ def _go(
     with stopping() as stop, console.progress("training") as tick:
         listener = Listener(
             step=lambda step, steps, loss: tick(step, steps),
-            epoch=lambda row: console.say(epoch_line(row, "held-out" if config.holdout else "test")),
+            epoch=teller(console, "held-out" if config.holdout else "test"),
             wants_stop=lambda: bool(stop),
         )
         try:
@@ -169,6 +172,20 @@ def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Cons
     if not sys.stdin.isatty():
         raise UsageError(f"this will take about {duration(seconds)}: add --yes to train that long, or --epochs.")
     click.confirm("Train that long?", abort=True, err=True)
+
+
+def teller(console: Console, other: str) -> Callable[[dict[str, Any]], None]:
+    """Return a listener that prints a line an epoch; of short epochs, one every few seconds and the last."""
+    last = -LINE_EVERY
+
+    def tell(row: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LINE_EVERY or row["eta"] <= 0:
+            console.say(epoch_line(row, other))
+            last = now
+
+    return tell
 
 
 def epoch_line(row: dict[str, Any], other: str) -> str:
