@@ -188,7 +188,7 @@ def from_toml(path: Path) -> dict[str, Any]:
     values = {name.replace("-", "_"): value for name, value in values.items()}
     for name in values:
         if name not in [*known, "preset", "data", "out"]:
-            raise UsageError(f"'{path}' sets {name!r}, which is no setting{did_you_mean(name, known)}.")
+            raise UsageError(f"'{path}' sets {name!r}, which is no setting{did_you_mean(name, known) or '.'}")
     return values
 
 
@@ -202,7 +202,7 @@ def configure(preset: str, values: dict[str, Any]) -> TrainConfig:
     2.0
     """
     if preset not in PRESETS:
-        raise UsageError(f"no preset {preset!r}{did_you_mean(preset, list(PRESETS))}. There are: {', '.join(PRESETS)}.")
+        raise UsageError(f"no preset {preset!r}{did_you_mean(preset, list(PRESETS)) or '.'} There are: {', '.join(PRESETS)}.")
     if "epochs" in values:
         values = {"min_steps": 0, **values}
     hints = get_type_hints(TrainConfig)

@@ -94,7 +94,7 @@ def align(labels: Int64[Tensor, "n"], classes: Sequence[str], wanted: Sequence[s
     unknown = [name for name in used if name not in wanted]
     if unknown:
         raise DataError(
-            f"the model knows no class {unknown[0]!r}{did_you_mean(unknown[0], list(wanted))}. "
+            f"the model knows no class {unknown[0]!r}{did_you_mean(unknown[0], list(wanted)) or '.'} "
             f"It knows: {', '.join(wanted[:12])}{' …' if len(wanted) > 12 else ''}; "
             "rename the folders, or train on these classes."
         )

@@ -101,9 +101,9 @@ def _unknown(word: str) -> Path:
 
     names = [row.name for row in MODELS]
     runs = [folder.name for folder in RUNS.iterdir()] if RUNS.is_dir() else []
-    hint = did_you_mean(word, [*names, *runs, *SHIPPED, "last"])
+    hint = did_you_mean(word, [*names, *runs, *SHIPPED, "last"]) or "."
     raise ModelError(
-        f"no model {word!r}{hint}. MODEL is a run folder, 'last', RUN@EPOCH, a .safetensors file or file.py:factory."
+        f"no model {word!r}{hint} MODEL is a run folder, 'last', RUN@EPOCH, a .safetensors file or file.py:factory."
     )
 
 

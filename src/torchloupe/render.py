@@ -1,6 +1,7 @@
 """Tensor -> figure. Scales come as arguments and are said; nothing is rescaled silently. Files are byte-stable."""
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import matplotlib as mpl
 import numpy as np
 from jaxtyping import Int64, UInt8
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from torch import Tensor
 
 from torchloupe.errors import UsageError
@@ -46,7 +49,8 @@ STYLE: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the house style inside; nothing of it is left behind."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # no font has every letter: a box
         yield
 
 
@@ -84,9 +88,10 @@ def sheet(
     rows = -(-n // columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=1)
     gap, margin, text = 0.14, 0.25, 0.15 * lines + 0.10
-    tall = cell * images.shape[2] / images.shape[3]
+    tall = cell * min(2.0, images.shape[2] / images.shape[3])  # a taller picture becomes narrower instead
     head = 0.45 if title else 0.0
-    width, height = columns * (cell + gap) - gap + 2 * margin, rows * (tall + text) + 2 * margin + head
+    width = max(columns * (cell + gap) - gap + 2 * margin, 5.0 if title else 0.0)
+    height = rows * (tall + text) + 2 * margin + head
     with style():
         figure = Figure(figsize=(width, height))
         for i in range(n):
@@ -95,9 +100,11 @@ def sheet(
             axes = figure.add_axes((left / width, bottom / height, cell / width, tall / height))
             axes.imshow(images[i].permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.set_axis_off()
-            axes.text(0, -0.05 / tall, captions[i], transform=axes.transAxes, va="top", size=6.5, parse_math=False)
+            lines_below = "\n".join(fit(line, 6.5, cell + 0.6 * gap) for line in captions[i].split("\n"))
+            axes.text(0, -0.05 / tall, lines_below, transform=axes.transAxes, va="top", size=6.5, parse_math=False)
         if title:
-            figure.text(margin / width, 1 - margin / height, title, va="top", size=11, parse_math=False)
+            heading = fit(title, 11, width - 2 * margin)
+            figure.text(margin / width, 1 - margin / height, heading, va="top", size=11, parse_math=False)
     return figure
 
 
@@ -109,6 +116,31 @@ def shorten(text: str, length: int) -> str:
     """
     plain = "".join(letter if letter.isprintable() else "·" for letter in text)
     return plain if len(plain) <= length else "…" + plain[1 - length :]
+
+
+def fit(text: str, size: float, inches: float) -> str:
+    """Leave out the middle of a line that would be wider than `inches` in letters of `size` points.
+
+    >>> fit("short", 9, 2), fit("long" * 9, 9, 1)
+    ('short', 'longl…nglong')
+    """
+    plain = shorten(text, 400)
+    for kept in range(len(plain), 0, -1):
+        line = plain if kept == len(plain) else f"{plain[: kept // 2]}…{plain[len(plain) - (kept + 1) // 2 :]}"
+        if width_of(line, size) <= inches:
+            return line
+    return ""
+
+
+def width_of(line: str, size: float) -> float:
+    """Return the width in inches of a line in letters of `size` points.
+
+    >>> width_of("mm", 10) == 2 * width_of("m", 10)
+    True
+    """
+    with style():
+        points: float = text_to_path.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
+    return points / 72
 
 
 def curves(rows: list[dict[str, Any]], title: str = "", held_out: bool = False) -> Figure:
@@ -137,7 +169,7 @@ def curves(rows: list[dict[str, Any]], title: str = "", held_out: bool = False) 
             f"{other}: whole pictures, no test-time augmentation; loss: cross-entropy, without label smoothing"
         )
         figure.text(0.02, 0.015, note, size=7, color=QUIET)
-        figure.text(0.02, 0.975, title, va="top", size=12, parse_math=False)
+        figure.text(0.02, 0.975, fit(title, 12, 9.2), va="top", size=12, parse_math=False)
         figure.subplots_adjust(left=0.075, right=0.98, top=0.88, bottom=0.12, wspace=0.2, hspace=0.22)
     return figure
 
@@ -189,11 +221,13 @@ def confusion(matrix: Int64[Tensor, "c c"], classes: Sequence[str], title: str =
     counts = matrix.numpy()
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     n = len(classes)
-    side = min(14.0, max(4.2, 0.52 * n + 2.2))
-    names = [shorten(name, 18) for name in classes]
+    names = [fit(shorten(name, 18), 9, 1.5) for name in classes]
+    wide = max((width_of(name, 9) for name in names), default=0.0) if n <= 60 else 0.3
+    side, left, bottom, head = min(12.0, max(3.8, 0.52 * n)), wide + 0.6, 0.71 * wide + 0.65, 0.6
+    width, height = left + side + 0.2, bottom + side + head
     with style():
-        figure = Figure(figsize=(side, side), layout="constrained")
-        axes = figure.subplots()
+        figure = Figure(figsize=(width, height))  # laid out in inches: a layout engine gives other bytes at each save
+        axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
         axes.grid(False)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         if n <= 60:
@@ -206,5 +240,6 @@ def confusion(matrix: Int64[Tensor, "c c"], classes: Sequence[str], title: str =
                     axes.text(j, i, f"{count:,}", ha="center", va="center", size=7.5, color=color)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
-        axes.set_title(title + "\n(number of pictures; colour: share of the row)", size=9, parse_math=False)
+        heading = f"{fit(title, 9, width - 0.3)}\n(number of pictures; colour: share of the row)"
+        figure.text(0.15 / width, 1 - 0.12 / height, heading, va="top", size=9, parse_math=False)
     return figure

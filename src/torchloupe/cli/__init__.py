@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
         """Find a command; an unknown one is told with the nearest."""
         names = self.list_commands(ctx)
         if args and args[0] not in names and not args[0].startswith("-"):
-            ctx.fail(f"no command {args[0]!r}{did_you_mean(args[0], names)}.")
+            ctx.fail(f"no command {args[0]!r}{did_you_mean(args[0], names) or '.'}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

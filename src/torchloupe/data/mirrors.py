@@ -88,7 +88,7 @@ def known(word: str) -> Archive:
     """
     if word not in KNOWN:
         raise UsageError(
-            f"no data set named {word!r}{did_you_mean(word, [*KNOWN])}. "
+            f"no data set named {word!r}{did_you_mean(word, [*KNOWN]) or '.'} "
             f"Known: auto, shapes, {', '.join(KNOWN)}, or a path."
         )
     archive = KNOWN[word]

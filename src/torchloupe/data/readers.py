@@ -105,9 +105,9 @@ def _find(word: str, offline: bool, say: Callable[[str], None], progress: Progre
         return None if isinstance(found, str) else only_archive(found)
     path = Path(word).expanduser()
     if not path.exists():
-        hint = did_you_mean(word, list(WORDS))
+        hint = did_you_mean(word, list(WORDS)) or "."
         words = ", ".join(WORDS)
-        raise DataError(f"no data set '{word}': there is no such path{hint}. Give a path, or one of {words}.")
+        raise DataError(f"no data set '{word}': there is no such path{hint} Give a path, or one of {words}.")
     return only_archive(path)
 
 

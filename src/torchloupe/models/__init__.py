@@ -117,7 +117,7 @@ def build(name: str, classes: int = 10, **arguments: Any) -> "nn.Module":
     known = [parameter for parameter in inspect.signature(make).parameters if parameter != "classes"]
     for argument in arguments:
         if argument not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes the number of classes only"
-            raise ModelError(f"{name} takes no argument {argument!r}{did_you_mean(argument, known)}: {takes}.")
+            takes = f"It takes {', '.join(known)}" if known else "It takes the number of classes only"
+            raise ModelError(f"{name} takes no argument {argument!r}{did_you_mean(argument, known) or '.'} {takes}.")
     network: nn.Module = make(classes=classes, **arguments)
     return network
