@@ -206,7 +206,7 @@ def test_names_are_unique_and_the_default_is_first() -> None:
     [
         (lambda: build("studdy"), "did you mean 'study'"),
         (lambda: build("x"), "There are: loupe, study"),
-        (lambda: build("study", width=3), "study takes no argument 'width': it takes the number of classes only"),
+        (lambda: build("study", width=3), "study takes no argument 'width'. It takes the number of classes only"),
         (lambda: build("resnet20", class_count=3), "no argument 'class_count'"),
         (lambda: build("study", classes=0), "not 0"),
         (lambda: build("study", classes=True), "not True"),

@@ -202,7 +202,8 @@ def configure(preset: str, values: dict[str, Any]) -> TrainConfig:
     2.0
     """
     if preset not in PRESETS:
-        raise UsageError(f"no preset {preset!r}{did_you_mean(preset, list(PRESETS)) or '.'} There are: {', '.join(PRESETS)}.")
+        hint = did_you_mean(preset, list(PRESETS)) or "."
+        raise UsageError(f"no preset {preset!r}{hint} There are: {', '.join(PRESETS)}.")
     if "epochs" in values:
         values = {"min_steps": 0, **values}
     hints = get_type_hints(TrainConfig)

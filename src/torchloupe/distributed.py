@@ -5,6 +5,7 @@ for networks without it. What is tested and saved are rank 0's statistics.
 """
 
 import copy
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,7 +85,9 @@ def in_parallel(net: nn.Module, pictures: Tensor) -> nn.Module:
         if name in unused:
             parameter.requires_grad_(False)
     ids = [pictures.device.index] if pictures.device.type == "cuda" else None
-    return DistributedDataParallel(net, device_ids=ids, broadcast_buffers=False)
+    known = inspect.signature(DistributedDataParallel).parameters
+    unsynced = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
+    return DistributedDataParallel(net, device_ids=ids, **{unsynced: False})  # type: ignore[arg-type]
 
 
 def unused_parameters(net: nn.Module, pictures: Tensor) -> set[str]:
