@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from torchloupe.errors import UsageError, did_you_mean
 
+LARGEST_SEED = 2**42
+"""Seeds of epochs are made of it and must fit into 64 bits."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -64,6 +67,10 @@ class TrainConfig:
             "steps": self.steps is None or self.steps > 0,
             "batch": self.batch is None or self.batch > 0,
             "lr": self.lr is None or self.lr > 0,
+            "lr_norm": self.lr_norm >= 0,
+            "lr_head": self.lr_head >= 0,
+            "weight_decay": self.weight_decay is None or self.weight_decay >= 0,
+            "min_steps": self.min_steps >= 0,
             "momentum": self.momentum is None or 0 <= self.momentum < 1,
             "size": self.size is None or self.size >= 4,
             "warmup": self.warmup is None or 0 <= self.warmup < 1,
@@ -76,8 +83,13 @@ class TrainConfig:
             "low_size": self.low_size == 0 or self.low_size >= 4,
         }
         for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
             if get_origin(hint) is Literal:
-                checks[name] = getattr(self, name) in get_args(hint)
+                checks[name] = value in get_args(hint)
+            if isinstance(value, float) and not math.isfinite(value):
+                checks[name] = False
+            if name.startswith("seed") and value is not None:
+                checks[name] = abs(value) < LARGEST_SEED
         for name, fits in checks.items():
             if not fits:
                 raise UsageError(
@@ -182,13 +194,18 @@ def from_toml(path: Path) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"no such file: '{path}' (--config). Check the path.") from None
+    except OSError as error:
+        raise UsageError(f"cannot read '{path}' (--config): {str(error.strerror).lower()}. Check the path.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"'{path}' is not TOML: {error}. Write lines like `epochs = 3`.") from None
     known = [field.name for field in fields(TrainConfig)]
     values = {name.replace("-", "_"): value for name, value in values.items()}
-    for name in values:
-        if name not in [*known, "preset", "data", "out"]:
-            raise UsageError(f"'{path}' sets {name!r}, which is no setting{did_you_mean(name, known) or '.'}")
+    words = ["preset", "data", "out"]
+    for name, value in values.items():
+        if name not in [*known, *words]:
+            raise UsageError(f"'{path}' sets {name!r}, which is no setting{did_you_mean(name, known + words) or '.'}")
+        if name in words and not isinstance(value, str):
+            raise UsageError(f"'{path}' sets {name} to {value!r}: write it as text in quotes.")
     return values
 
 

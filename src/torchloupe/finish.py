@@ -6,7 +6,7 @@ from typing import Any
 from torchloupe.files import atomic_write
 from torchloupe.metrics import read_metrics
 from torchloupe.render import curves, save_figure
-from torchloupe.runs import read_json
+from torchloupe.runs import RUNS, read_json
 
 
 def finish(run: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def finish(run: Path) -> dict[str, Any]:
     figure = curves(rows, title=f"{config['model']} on {config['data']['name']}", held_out=held)
     for kind in ("svg", "png"):
         save_figure(figure, run / f"curves.{kind}")
-    atomic_write(run / "README.md", page(run.name, config, last).encode())
+    atomic_write(run / "README.md", page(run.name if run.parent == RUNS else str(run), config, last).encode())
     figures = {name: last[name] for name in last if name not in ("kind",)}
     return {"run": str(run), "model": config["model"], "data": config["data"]["name"], **figures}
 

@@ -84,7 +84,9 @@ def find_weights(word: str) -> Path:
         return _of_run(path)
     if path.is_file():
         if path.suffix == ".py":
-            raise ModelError(f"'{path}' is Python: name the class or function in it that gives the network, {path}:factory.")
+            raise ModelError(
+                f"'{path}' is Python: name the class or function in it that gives the network, {path}:factory."
+            )
         if path.suffix != ".safetensors":
             raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
         return path

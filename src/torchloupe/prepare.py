@@ -10,6 +10,7 @@ from torchloupe.checkpoint import Config, build_bare, config_from, fill, read_te
 from torchloupe.config import TrainConfig, resolve
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.errors import DataError, LoupeError, ModelError
+from torchloupe.load import find_weights
 from torchloupe.models.reference import absolute, is_reference
 from torchloupe.network import Network, wrap
 
@@ -37,6 +38,8 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     train, test = hold_out(dataset, config.holdout, config.seed_of("order"))
     if not len(train):
         raise DataError(f"'{dataset.name}' has no pictures to train on. Check --data and --holdout.")
+    if config.weights is not None:  # as a path: by the time it is resumed, `last` is another run
+        config = replace(config, weights=str(find_weights(config.weights).resolve()))
     tensors, old = read_weights_to_start_from(config.weights)
     if old is not None:
         config = replace(config, size=config.size or old.size, mean=config.mean or old.mean, std=config.std or old.std)
@@ -133,8 +136,6 @@ def read_weights_to_start_from(weights: str | None) -> tuple[dict[str, Tensor] |
     """
     if weights is None:
         return None, None
-    from torchloupe.load import find_weights
-
     tensors, about = read_tensors(find_weights(weights))
     return tensors, config_from(about)
 

@@ -11,9 +11,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from jaxtyping import Int64, UInt8
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from torch import Tensor
 
 from torchloupe.errors import UsageError
@@ -22,6 +22,7 @@ from torchloupe.files import atomic_write
 FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp")
 INK, QUIET, PAPER = "#1d2330", "#6b7280", "#ffffff"
 TRAIN, TEST = "#3b6fd4", "#d9622b"
+DPI = 150
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -55,7 +56,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """Write a figure in the format of the suffix, atomically; the same figure gives the same bytes.
 
     Raises:
@@ -101,6 +102,7 @@ def sheet(
             axes = figure.add_axes((left / width, bottom / height, cell / width, tall / height))
             axes.imshow(images[i].permute(1, 2, 0).numpy(), interpolation="nearest")
             axes.set_axis_off()
+            axes.set_anchor("W")  # a tall picture stands above the beginning of its caption
             lines_below = "\n".join(fit(line, 6.5, cell + 0.6 * gap) for line in captions[i].split("\n"))
             axes.text(0, -0.05 / tall, lines_below, transform=axes.transAxes, va="top", size=6.5, parse_math=False)
         if title:
@@ -141,8 +143,9 @@ def width_of(line: str, size: float) -> float:
     True
     """
     with style():
-        points: float = text_to_path.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
-    return 1.03 * points / 72  # hinted letters are a little wider
+        measure: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+        dots: float = measure.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
+    return 1.03 * dots / DPI  # at other resolutions letters may be a little wider
 
 
 def curves(rows: list[dict[str, Any]], title: str = "", held_out: bool = False) -> Figure:

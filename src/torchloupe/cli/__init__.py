@@ -93,7 +93,7 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, click.ClickException):
-        error.show()
+        _tell_usage(error)
         return 2
     if isinstance(error, KeyboardInterrupt | click.Abort):
         click.echo("Stopped.", err=True)
@@ -104,6 +104,17 @@ def _explain(error: BaseException) -> int:
     text, code = _sentence(error)
     click.echo(f"Error: {text}", err=True)
     return code
+
+
+def _tell_usage(error: click.ClickException) -> None:
+    """Tell click's own errors in one line as well; a group called without a command shows its help."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        return
+    text = " ".join(error.format_message().split())
+    text += "" if text.endswith((".", "?")) else "."
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    click.echo(f"Error: {text}" + (f" See `{context.command_path} --help`." if context else ""), err=True)
 
 
 def _sentence(error: BaseException) -> tuple[str, int]:

@@ -20,7 +20,7 @@ def data() -> None:
 @data.command()
 @click.argument("source", metavar="D", default="auto")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("sheet.png"), show_default=True, help="Picture.")
-@click.option("--per-class", type=click.IntRange(1), default=8, show_default=True, help="Pictures of each class.")
+@click.option("--per-class", type=click.IntRange(1, 50), default=8, show_default=True, help="Pictures of each class.")
 @click.option("--size", type=int, help="Side at which pictures of mixed sizes are kept.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which pictures.")
 @loading

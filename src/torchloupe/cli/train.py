@@ -45,14 +45,16 @@ def train(**options: Any) -> None:
     console = Console(options["quiet"] or options["as_json"] or int(os.environ.get("RANK", "0")) > 0)
     values = given(options)
     values = {**(from_toml(options["toml"]) if options["toml"] else {}), **values}
-    word, preset = values.pop("data", None) or "auto", options["preset"] or values.pop("preset", None) or "quick"
-    out = options["out"] or (Path(values.pop("out")) if values.get("out") else None)
-    config = configure(preset, values)
+    named = {name: values.pop(name, None) for name in ("data", "preset", "out")}
+    word, out = named["data"] or "auto", options["out"] or (Path(named["out"]) if named["out"] else None)
+    config = configure(options["preset"] or named["preset"] or "quick", values)
     old = None
     if options["resume"]:
-        out, old = _old_run(out, values)
+        out, old = _old_run(out, config, list(values))
         config = old or config
         word = _old_data(out) if old else word
+    if out is not None and old is None:
+        _check_free(out)
     dataset = load_data(word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"])
     _go(dataset, config, out, resume=old is not None, options=options, console=console)
 
@@ -69,8 +71,18 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _old_run(out: Path | None, values: dict[str, Any]) -> tuple[Path | None, TrainConfig | None]:
-    """Return the run to go on with and its settings; None where it has not begun yet."""
+def _check_free(out: Path) -> None:
+    from torchloupe.runs import check_free
+
+    if int(os.environ.get("RANK", "0")) == 0:
+        check_free(out)
+
+
+def _old_run(out: Path | None, config: TrainConfig, names: list[str]) -> tuple[Path | None, TrainConfig | None]:
+    """Return the run to go on with and its settings; None where it has not begun yet.
+
+    `names` are the settings in `config` that were asked for: they must be those of the run.
+    """
     from torchloupe.checkpoint import config_from
     from torchloupe.runs import newest_run, read_json
 
@@ -78,13 +90,21 @@ def _old_run(out: Path | None, values: dict[str, Any]) -> tuple[Path | None, Tra
     if not (out / "config.json").is_file():
         return out, None
     old = restore(config_from(read_json(out / "config.json")).training or {})
-    for name, value in values.items():
-        if getattr(old, name) != value:
+    for name in names:
+        value = getattr(config, name)
+        if getattr(old, name) != value and not _settled_later(config, name):
             raise UsageError(
                 f"'{out}' was started with {name} = {getattr(old, name)!r}, not {value!r}: a run goes on as it began. "
                 "Leave the option out, or start a new run with another --out."
             )
     return out, old
+
+
+def _settled_later(config: TrainConfig, name: str) -> bool:
+    """Tell whether a run's own value of a setting may differ from what was asked for."""
+    if name == "epochs":
+        return config.steps is not None or config.min_steps > 0
+    return name == "weights" or getattr(config, name) == "auto"
 
 
 def _old_data(out: Path | None) -> str:
@@ -106,13 +126,11 @@ def _go(
 
     from torchloupe.finish import finish
     from torchloupe.journal import Listener
-    from torchloupe.runs import check_free, new_run
+    from torchloupe.runs import new_run
     from torchloupe.train import Stopped
     from torchloupe.train import train as learn
 
     out = out or new_run(config.model, dataset.name)
-    if not resume and int(os.environ.get("RANK", "0")) == 0:
-        check_free(out)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     _introduce(dataset, config, out, console, options)
@@ -135,7 +153,7 @@ def _go(
             )
         except Stopped:
             console.say(f"Stopped; its state is saved. Go on with: torchloupe train --resume --out {out}")
-            raise SystemExit(128 + stop[0]) from None
+            raise SystemExit(128 + (stop or [signal.SIGTERM])[0]) from None  # another rank may have heard of it
     if int(os.environ.get("RANK", "0")) == 0:
         result = finish(out)
         if options["as_json"]:

@@ -78,5 +78,6 @@ def _read_file(path: str) -> bytes:
 
 
 def check_size(number: int) -> None:
+    """Refuse a file of more than `MAX_BYTES` bytes with a ValueError."""
     if number > MAX_BYTES:
         raise ValueError(f"larger than {MAX_BYTES >> 20} MB")
