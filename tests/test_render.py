@@ -189,7 +189,7 @@ def test_hostile_names_are_drawn_without_a_word(tmp_path: Path, name: str) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing letter must not print a warning per picture
         for number, figure in enumerate(figures):
-            for kind in ("png", "svg", "pdf"):
+            for kind in ("png", "svg") if number else ("png", "svg", "pdf"):
                 save_figure(figure, tmp_path / f"{number}.{kind}", dpi=40)
     for path in tmp_path.glob("*.svg"):
         assert b"<script" not in path.read_bytes()
@@ -216,6 +216,21 @@ def test_curves_say_what_they_show() -> None:
     assert losses.tolist() == [row["loss"] for row in ROWS if row["kind"] == "step"]
     tests = [line for line in figure.axes[3].lines if str(line.get_label()).startswith("held-out")]
     assert np.asarray(tests[0].get_ydata()).tolist() == [40.0, 40.0]
+
+
+def test_the_last_figures_of_train_and_test_do_not_cover_each_other() -> None:
+    for gap in (0.001, -0.001):
+        last = {"kind": "epoch", "step": 8, "epoch": 1.0, "train_loss": 1.0, "test_loss": 1.0 + gap}
+        figure = curves([*ROWS[-2:], {**last, "train_accuracy": 0.5, "test_accuracy": 0.5 + gap}], "t")
+        with style():
+            FigureCanvasAgg(figure).draw()  # type: ignore[no-untyped-call]
+            for axes in (figure.axes[1], figure.axes[3]):
+                one, other = [text.get_window_extent() for text in axes.texts]
+                assert not one.overlaps(other)
+
+
+def test_epochs_are_counted_from_zero() -> None:
+    assert curves(ROWS[-1:], "t").axes[1].get_xlim()[0] == 0
 
 
 def test_tall_and_wide_pictures_make_sheets_that_fit_a_file(tmp_path: Path) -> None:

@@ -36,3 +36,13 @@ def test_nothing_heavy_is_imported(code: str) -> None:
 def test_the_check_can_fail() -> None:
     code = f"import torchloupe; torchloupe.load\nimport sys\nassert not any(n in sys.modules for n in {HEAVY!r})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 1
+
+
+def test_public_names_stay_what_they_are_when_their_modules_were_imported_first() -> None:
+    code = (
+        "import torchloupe, torchloupe.loading, torchloupe.network, torchloupe.train\n"
+        "assert all(callable(getattr(torchloupe, name)) for name in ('load', 'wrap', 'Network'))\n"
+        "assert torchloupe.data.load and torchloupe.models.build"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

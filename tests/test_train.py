@@ -16,7 +16,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.data.shapes import shapes
 from torchloupe.errors import DataError, DivergedError, ModelError
 from torchloupe.journal import Listener
-from torchloupe.load import load, open_model
+from torchloupe.loading import load, open_model
 from torchloupe.metrics import read_metrics
 from torchloupe.prepare import take
 from torchloupe.state import states

@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "load": "torchloupe.load",
+    "load": "torchloupe.loading",
     "wrap": "torchloupe.network",
     "Network": "torchloupe.network",
     "data": "torchloupe.data",
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'torchloupe' has no attribute {name!r}")
     module = importlib.import_module(_WHERE[name])
-    value = module if _WHERE[name] == f"torchloupe.{name}" and name != "load" else getattr(module, name)
+    value = module if _WHERE[name] == f"torchloupe.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 

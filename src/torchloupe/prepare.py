@@ -10,7 +10,7 @@ from torchloupe.checkpoint import Config, build_bare, config_from, fill, read_te
 from torchloupe.config import TrainConfig, resolve
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.errors import DataError, LoupeError, ModelError
-from torchloupe.load import find_weights
+from torchloupe.loading import find_weights
 from torchloupe.models.reference import absolute, is_reference
 from torchloupe.network import Network, wrap
 

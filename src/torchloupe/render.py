@@ -198,20 +198,26 @@ def _per_step(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> N
 def _per_epoch(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> None:
     scale = 100 if name == "accuracy" else 1
     epochs = [row for row in rows if row["kind"] == "epoch"]
+    ends = {split: row[f"{split}_{name}"] for row in epochs for split in ("train", "test") if f"{split}_{name}" in row}
     for split, color, label in (("train", TRAIN, "train, running"), ("test", TEST, f"{other}, all")):
         known = [row for row in epochs if f"{split}_{name}" in row]
         x, y = [row["epoch"] for row in known], [row[f"{split}_{name}"] * scale for row in known]
         axes.plot(x, y, color=color, linewidth=1.5, marker="o", markersize=3.5 if len(x) < 40 else 0, label=label)
         if y:
+            lower = min(ends, key=lambda key: ends[key]) == split and len(ends) > 1
             axes.annotate(
                 f"{y[-1]:.2f}",
                 (x[-1], y[-1]),
-                xytext=(0, 5),
+                xytext=(0, -5 if lower else 5),  # the upper figure above its line, the lower one below
                 textcoords="offset points",
                 color=color,
                 size=8,
                 ha="right",
+                va="top" if lower else "bottom",
             )
+    if epochs:
+        axes.set_xlim(0, 1.04 * max(row["epoch"] for row in epochs))
+        axes.margins(y=0.12)  # room for the figures
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="best")
 

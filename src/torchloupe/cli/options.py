@@ -13,7 +13,7 @@ from torchloupe.errors import UsageError
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
-    from torchloupe.load import Loaded
+    from torchloupe.loading import Loaded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,7 +78,7 @@ def class_names(text: str | None) -> list[str] | int | None:
 
 def open_named(model: str, options: dict[str, Any]) -> "Loaded":
     """Open MODEL with the options of `foreign`."""
-    from torchloupe.load import open_model
+    from torchloupe.loading import open_model
 
     mean, std = numbers(options.get("mean"), "--mean"), numbers(options.get("std"), "--std")
     if options.get("normalize") == "none" and (mean or std):

@@ -14,7 +14,7 @@ from torchloupe.errors import DataError, UsageError
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Split
     from torchloupe.evaluate import Evaluation
-    from torchloupe.load import Loaded
+    from torchloupe.loading import Loaded
 
 
 WRITTEN = ("test", "predictions", "confusion", "mistakes")

@@ -9,7 +9,7 @@ import torch
 
 from torchloupe.checkpoint import Config, save_model
 from torchloupe.errors import ModelError
-from torchloupe.load import load, open_model
+from torchloupe.loading import load, open_model
 from torchloupe.models import build
 from torchloupe.network import Network
 from torchloupe.runs import write_json
