@@ -82,6 +82,7 @@ def convert(
         UsageError: settings that do not fit.
 
     >>> import tempfile, torch
+    >>> from torchloupe.models import build
     >>> about = {"classes": ["cat", "dog"], "mean": None, "std": None, "size": 32}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     old, new = Path(folder) / "old.pth", Path(folder) / "new.safetensors"
