@@ -189,3 +189,9 @@ def test_a_shift_is_never_larger_than_the_picture_allows() -> None:
 def test_low_crops_as_large_as_the_picture_are_the_picture(images: Tensor) -> None:
     config = TrainConfig(flip="none", translate=0, low_size=H)
     assert torch.equal(augment(images, draw(config, N, 0), config, low=True), images.float() / 255)
+
+
+def test_low_crops_keep_the_scale_of_enlarged_pictures() -> None:
+    config = TrainConfig(size=64, low_size=12, low_until=1.0, flip="none")
+    images = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    assert augment(images, draw(config, 2, 0), config, low=True).shape == (2, 3, 48, 48)

@@ -130,7 +130,9 @@ def one_sentence(ended: Ended, code: int, *parts: str) -> None:
         (["train", "--mean", "a,b", "--data", "shapes"], ["--mean"]),
         (["test"], ["MODEL"]),
         (["test", "net.py:make", "--classes", "none.txt"], ["none.txt"]),
-        (["test", "net.py:make", "--classes", "3"], ["--data"]),
+        (["test", "net.py:make", "--classes", "3", "--normalize", "none"], ["--data"]),
+        (["test", "net.py:make", "--classes", "3"], ["--mean", "--normalize none"]),
+        (["test", "resnet20", "--classes", "3", "--mean", "0.5,0.5,0.5"], ["--std"]),
         (["test", "net.py:make", "--classes", "3", "--normalize", "none", "--mean", "0.5"], ["--normalize"]),
         (["convert", "x.pth", "--model", "resnet20", "--out", "y.safetensors"], ["--classes"]),
         (["convert", "x.pth", "--model", "resnet20", "--classes", "3", "--out", "y.safetensors"], ["--normalize"]),
@@ -506,3 +508,8 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(pets: Path, tmp_path: Path, nu
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line).get("step") for line in log.read_text().splitlines() if '"kind": "step"' in line]
     assert steps == list(range(1, 81))
+
+
+def test_a_run_is_not_told_what_it_knows(run: Run, trained: Path) -> None:
+    ended = run("test", trained / "run", "--data", trained / "pets", "--mean", "0.5,0.5,0.5", "--std", "1,1,1")
+    one_sentence(ended, 2, "--mean, --std")

@@ -99,7 +99,8 @@ def augment(
     images = torch.where(draws.flip[:, None, None, None], images.flip(3), images)
     h, w = images.shape[2:]
     if low and 0 < config.low_size < min(h, w):
-        return to_float(crop(images, draws.place, (config.low_size, config.low_size)))
+        shrunk = config.size and round(config.size * config.low_size / min(h, w))  # at the scale of whole pictures
+        return to_float(crop(images, draws.place, (config.low_size, config.low_size)), shrunk)
     reach = min(config.translate, h - 1, w - 1)
     if reach:
         padded = F.pad(images.float(), (reach,) * 4, mode="reflect").to(torch.uint8)

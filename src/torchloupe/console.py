@@ -30,6 +30,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def printable(text: str) -> str:
+    """Return a text with every control character, line break and direction mark made visible.
+
+    >>> printable("cat\x1b[31m")
+    'cat·[31m'
+    """
+    return "".join(letter if letter.isprintable() else "·" for letter in text)
+
+
 class Console:
     """Where messages go: standard error, so that standard output holds results only."""
 

@@ -58,7 +58,7 @@ def open_model(
     ('0', '1')
     """
     word = str(model)
-    if _is_factory(word):
+    if is_factory(word):
         return _from_factory(word, weights, classes, mean, std, size)
     path = find_weights(word)
     network, config = load_model(path)
@@ -109,7 +109,12 @@ def _unknown(word: str) -> Path:
     )
 
 
-def _is_factory(word: str) -> bool:
+def is_factory(word: str) -> bool:
+    """Tell whether MODEL names a network to build, ours or the user's, and not trained weights.
+
+    >>> is_factory("net.py:Net"), is_factory("resnet20"), is_factory("last")
+    (True, True, False)
+    """
     from torchloupe.models import MODELS
 
     named = any(word == row.name for row in MODELS) and not (RUNS / word).is_dir()

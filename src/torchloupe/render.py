@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from torch import Tensor
 
+from torchloupe.console import printable
 from torchloupe.errors import UsageError
 from torchloupe.files import atomic_write
 
@@ -117,7 +118,7 @@ def shorten(text: str, length: int) -> str:
     >>> shorten("train/cat/0001.png", 10)
     '…/0001.png'
     """
-    plain = "".join(letter if letter.isprintable() else "·" for letter in text)
+    plain = printable(text)
     return plain if len(plain) <= length else "…" + plain[1 - length :]
 
 

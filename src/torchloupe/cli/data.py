@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import load_data, loading, quiet
-from torchloupe.console import Console
+from torchloupe.console import Console, printable
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
@@ -61,7 +61,7 @@ def _count(dataset: "Dataset") -> None:
     wide = min(30, max(map(len, dataset.classes)))
     click.echo(f"{'class':<{wide}}  {'train':>7}  {'test':>7}")
     for name, a, b in zip(dataset.classes, train, test, strict=True):
-        click.echo(f"{name:<{wide}.{wide}}  {a:>7,}  {b:>7,}")
+        click.echo(f"{printable(name):<{wide}.{wide}}  {a:>7,}  {b:>7,}")
     click.echo(f"{'all':<{wide}}  {sum(train):>7,}  {sum(test):>7,}")
     h, w = dataset.train.images.shape[2:]
     click.echo(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")

@@ -47,6 +47,10 @@ foreign = stack(
 )
 
 
+OWN = ("weights", "classes", "mean", "std", "size", "normalize")
+"""What only a network of the user's own needs told."""
+
+
 def numbers(text: str | None, name: str) -> tuple[float, ...] | None:
     """Read `0.5,0.5,0.5`.
 
@@ -78,12 +82,17 @@ def class_names(text: str | None) -> list[str] | int | None:
 
 def open_named(model: str, options: dict[str, Any]) -> "Loaded":
     """Open MODEL with the options of `foreign`."""
-    from torchloupe.loading import open_model
+    from torchloupe.loading import is_factory, open_model
 
     mean, std = numbers(options.get("mean"), "--mean"), numbers(options.get("std"), "--std")
     if options.get("normalize") == "none" and (mean or std):
         raise UsageError("--normalize none and --mean or --std exclude each other: leave one out.")
     names = class_names(options.get("classes"))
+    if is_factory(model):
+        if names is not None and not (mean and std) and options.get("normalize") is None:
+            raise UsageError(f"say how {model!r} wants its pictures: --mean and --std, or --normalize none.")
+    elif given := [f"--{name}" for name in OWN if options.get(name) is not None]:
+        raise UsageError(f"{model!r} knows its own {given[0][2:]}: leave {', '.join(given)} out.")
     return open_model(
         model, weights=options.get("weights"), classes=names, mean=mean, std=std, size=options.get("size")
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, load_data, loading, open_named, quiet, stack
-from torchloupe.console import Console
+from torchloupe.console import Console, printable
 from torchloupe.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, conso
     click.echo(f"loss      {figures['loss']:.4f} nats, calibration error {figures['calibration_error']:.2%}")
     wide = max(len(name) for name in figures["per_class"])
     for name, share in figures["per_class"].items():
-        click.echo(f"  {name:<{min(wide, 30)}.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
+        click.echo(f"  {printable(name):<{min(wide, 30)}.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
     if near_chance(evaluation):
         console.say(
             "\nThat is no better than guessing. Check that mean and std are those of training, "

@@ -126,13 +126,14 @@ def _go(
 
     from torchloupe.finish import finish
     from torchloupe.journal import Listener
-    from torchloupe.runs import new_run
+    from torchloupe.runs import new_run, read_json
     from torchloupe.train import Stopped
     from torchloupe.train import train as learn
 
     out = out or new_run(config.model, dataset.name)
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
+    threads = options["threads"] or (resume and read_json(out / "environment.json").get("threads"))
+    if threads:  # another number of them sums in another order
+        torch.set_num_threads(threads)
     _introduce(dataset, config, out, console, options)
     with stopping() as stop, console.progress("training") as tick:
         listener = Listener(
@@ -167,11 +168,11 @@ def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Cons
     from torchloupe.estimate import training_seconds
     from torchloupe.models.reference import is_reference
 
-    n = len(dataset.train)
+    n = round(len(dataset.train) * (1 - config.holdout))
     plan = resolve(config, ours=not is_reference(config.model), pictures=n)
     h, w = dataset.train.images.shape[2:]
     console.say(
-        f"Data   {dataset.name}: {n:,} train and {len(dataset.test):,} test pictures of {w} x {h}, "
+        f"Data   {dataset.name}: {len(dataset.train):,} train and {len(dataset.test):,} test pictures of {w} x {h}, "
         f"{len(dataset.classes)} classes"
     )
     steps = max(1, round(plan.epochs * max(1, n // (plan.batch or 1))))
