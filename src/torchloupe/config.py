@@ -141,10 +141,10 @@ PRESETS: dict[str, TrainConfig] = {
 
 
 PRESET_NOTES: dict[str, str] = {
-    "quick": "a few minutes on two CPU cores",
-    "good": "more epochs, more accuracy",
-    "best": "an hour or more",
-    "study": "the published study's recipe, to the letter: 14 hours on two CPU cores",
+    "quick": "86.88 ± 0.19 % on JPEG CIFAR-10 (n = 3, no test-time augmentation), 5 min on two CPU cores",
+    "good": "16 epochs; not yet measured",
+    "best": "60 epochs; not yet measured",
+    "study": "the published study's recipe, to the letter: 8 hours on two CPU cores",
 }
 """What `--help` says of each preset, with the measured figures."""
 

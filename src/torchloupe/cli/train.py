@@ -24,6 +24,8 @@ LINE_EVERY = 3.0
 """Seconds between two lines at least."""
 LONG = 3 * 3600.0
 """Seconds of estimated training above which it asks first."""
+A_WHILE = 300.0
+"""The same for the preset `study`, which is for comparison."""
 
 PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name, note in PRESET_NOTES.items())])
 
@@ -186,7 +188,7 @@ def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Cons
     if seconds is None:
         return
     console.say(f"Time   about {duration(seconds)} on this machine (estimated)")
-    if seconds < LONG or options["yes"]:
+    if seconds < (A_WHILE if options["preset"] == "study" else LONG) or options["yes"]:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"this will take about {duration(seconds)}: add --yes to train that long, or --epochs.")
