@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -513,3 +514,10 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(pets: Path, tmp_path: Path, nu
 def test_a_run_is_not_told_what_it_knows(run: Run, trained: Path) -> None:
     ended = run("test", trained / "run", "--data", trained / "pets", "--mean", "0.5,0.5,0.5", "--std", "1,1,1")
     one_sentence(ended, 2, "--mean, --std")
+
+
+def test_what_is_told_to_be_written_is_there(run: Run, trained: Path) -> None:
+    ended = run("test", trained / "run", "--device", "cpu", "--out", "results")
+    told = re.search(r"Written to results/: (.*)", ended.err)
+    assert told is not None and "Next: torchloupe " in ended.err
+    assert sorted(told[1].split(", ")) == sorted(path.name for path in Path("results").iterdir())

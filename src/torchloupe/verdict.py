@@ -13,6 +13,8 @@ from torchloupe.files import atomic_write
 from torchloupe.render import confusion, save_figure, sheet, shorten
 from torchloupe.runs import write_json
 
+FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png")
+"""What `write_verdict` writes; no `mistakes.png` where there are none."""
 MISTAKES = 32
 
 

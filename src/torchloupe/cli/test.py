@@ -32,6 +32,8 @@ WRITTEN = ("test", "predictions", "confusion", "mistakes")
 @stack(foreign, device, loading, quiet, json_)
 def test(model: str, **options: Any) -> None:
     """Test MODEL: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
+    from torchloupe.verdict import write_verdict
+
     console = Console(options["quiet"] or options["as_json"])
     loaded = open_named(model, options)
     word = options["data"] or (loaded.config.data or {}).get("source")
@@ -51,7 +53,7 @@ def test(model: str, **options: Any) -> None:
     evaluation, figures = result
     figures = {"model": model, "data": dataset.name, "split": options["split"], **figures}
     folder = options["out"] or folder_for(model, loaded, options["split"])
-    _write(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
+    write_verdict(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
     if options["as_json"]:
         click.echo(json.dumps(figures))
     elif options["quiet"]:
@@ -92,14 +94,8 @@ def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
     return base / "train-split" if split == "train" else base
 
 
-def _write(folder: Path, evaluation: "Evaluation", split: "Split", title: str, figures: dict[str, Any]) -> None:
-    from torchloupe.verdict import write_verdict
-
-    write_verdict(folder, evaluation, split, title, figures)
-
-
 def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:
-    from torchloupe.verdict import near_chance
+    from torchloupe.verdict import FILES, near_chance
 
     n, error = figures["n"], figures["standard_error"]
     click.echo(
@@ -116,6 +112,7 @@ def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, conso
             "\nThat is no better than guessing. Check that mean and std are those of training, "
             "that pictures are RGB and not normalised twice, and that the classes are in the order of training."
         )
-    console.say(
-        f"\nWritten to {folder}{os.sep}: test.json, predictions.csv, confusion.csv, confusion.png, mistakes.png"
-    )
+    names = [name for name in FILES if (folder / name).exists()]
+    console.say(f"\nWritten to {folder}{os.sep}: {', '.join(names)}")
+    if figures["split"] == "test":
+        console.say(f"Next: torchloupe test {figures['model']} --split train   (how much of it is learned by heart)")
