@@ -46,6 +46,7 @@ def group(device: torch.device) -> Iterator[torch.device]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
+        dist.barrier()  # a rank that leaves early takes its connections from those that still talk
     finally:
         dist.destroy_process_group()
 
