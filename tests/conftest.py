@@ -1,10 +1,14 @@
 """Fixtures for all tests: the real pictures, and a cache folder of the test's own."""
 
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from badserver import BadServer, serving
 
 torch.set_num_threads(1)  # tests run side by side
 
@@ -24,3 +28,16 @@ def real_data() -> Path:
             pytest.fail("CI must set TORCHLOUPE_DATA")
         pytest.skip("needs the real pictures: set TORCHLOUPE_DATA")
     return Path(path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_socket_left_open() -> Iterator[None]:
+    yield
+    gc.collect()  # one would warn here, and warnings are errors
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as server:
+        yield server

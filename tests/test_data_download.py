@@ -1,6 +1,5 @@
 """Whatever the mirrors do, the final file is right or absent; what came is never fetched anew."""
 
-import gc
 import hashlib
 import os
 import resource
@@ -8,13 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import torchloupe
-from badserver import BODY, CUT, WAYS, BadServer, serving
+from badserver import BODY, CUT, WAYS, BadServer
 from torchloupe.data.download import BLOCK, download
 from torchloupe.data.web import Patience
 from torchloupe.errors import DataError, ResourceError
@@ -34,19 +32,6 @@ PARTS = {
     "whole but wrong": bytes(len(BODY)),
     "too long": BODY + b"more",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_socket_left_open() -> Iterator[None]:
-    yield
-    gc.collect()  # one would warn here, and warnings are errors
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
-    monkeypatch.setenv("no_proxy", "*")
-    with serving() as server:
-        yield server
 
 
 def fetch(server: BadServer, folder: Path, *ways: str, **more: object) -> Path:

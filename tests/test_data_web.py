@@ -1,31 +1,16 @@
 """Redirects stay safe, and the first mirror with a good answer is found in time."""
 
-import gc
 import time
-from collections.abc import Iterator
 from http.client import HTTPMessage
 from io import BytesIO
 from urllib.request import Request
 
 import pytest
 
-from badserver import BODY, BadServer, serving
+from badserver import BODY, BadServer
 from torchloupe.data.web import MirrorError, Patience, _Redirects, probe
 
 QUICK = Patience(connect=5, silence=0.3, pause=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_socket_left_open() -> Iterator[None]:
-    yield
-    gc.collect()  # one would warn here, and warnings are errors
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
-    monkeypatch.setenv("no_proxy", "*")
-    with serving() as server:
-        yield server
 
 
 @pytest.mark.parametrize(

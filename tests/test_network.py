@@ -142,7 +142,10 @@ def test_its_state_loads_into_the_bare_network_and_back() -> None:
     torch.save(net.state_dict(), stream)
     stream.seek(0)
     other.load_state_dict(torch.load(stream, weights_only=True))
-    net.load_state_dict(other.state_dict())
+    assert all(torch.equal(mine, net.state_dict()[name]) for name, mine in other.state_dict().items())
+    third = Nested()
+    net.load_state_dict(third.state_dict())
+    assert all(torch.equal(mine, net.bare.state_dict()[name]) for name, mine in third.state_dict().items())
 
 
 @pytest.mark.parametrize(

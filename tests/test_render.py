@@ -205,7 +205,10 @@ def test_shorten_keeps_the_end_and_shows_controls() -> None:
     "rows", [[], ROWS[:1], ROWS[-1:], ROWS[:16]], ids=["nothing", "one step", "one epoch", "no test"]
 )
 def test_curves_of_little(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    save_figure(curves(rows, "t"), tmp_path / "c.png", dpi=40)
+    figure = curves(rows, "t")
+    save_figure(figure, tmp_path / "c.png", dpi=40)
+    with Image.open(tmp_path / "c.png") as image:
+        assert image.size == tuple(int(side * 40) for side in figure.get_size_inches())
 
 
 def test_curves_say_what_they_show() -> None:
