@@ -1,4 +1,4 @@
-# run · test · check · bench: each sets up what it needs by itself. Needs Python 3.11+ and a package index.
+# run · test · check: each sets up what it needs by itself. Needs Python 3.11+ and a package index.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

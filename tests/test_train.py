@@ -224,3 +224,33 @@ def test_a_snapshot_is_the_network_of_that_step(data: Dataset, tmp_path: Path) -
     train(data, replace(config, epochs=1), tmp_path / "short", device="cpu")
     snapshot = open_model(f"{tmp_path / 'long'}@1").network.state_dict()
     assert all(torch.equal(snapshot[name], tensor) for name, tensor in weights(tmp_path / "short").items())
+
+
+DROPOUT = """
+from torch import nn
+
+def make(classes):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                         nn.Linear(32, classes))
+"""
+
+
+def test_a_network_with_chance_of_its_own_resumes_as_never_stopped(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(DROPOUT)
+    config = replace(SMALL, model=f"{tmp_path / 'net.py'}:make")
+    train(data, config, tmp_path / "whole", device="cpu")
+    seen: list[int] = []
+    listener = Listener(step=lambda step, *_: seen.append(step), wants_stop=lambda: len(seen) == 7)
+    with pytest.raises(Stopped):
+        train(data, config, tmp_path / "cut", device="cpu", listener=listener)
+    train(data, config, tmp_path / "cut", device="cpu", resume=True)
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "cut")
+
+
+def test_what_was_logged_after_the_state_is_forgotten(data: Dataset, tmp_path: Path) -> None:
+    train(data, SMALL, tmp_path / "r", device="cpu")
+    before = outcome(tmp_path / "r")
+    with (tmp_path / "r" / "metrics.jsonl").open("a") as stream:
+        stream.write('{"kind": "step", "step": 99}\n{"kind"')
+    train(data, SMALL, tmp_path / "r", device="cpu", resume=True)
+    assert outcome(tmp_path / "r") == before
