@@ -46,7 +46,6 @@ NO_EXAMPLE = {
     "finish.py:finish": "needs a run",
     "prepare.py:prepare": "needs a run's settings; train shows it",
     "prepare.py:describe": "train shows it",
-    "prepare.py:read_weights_to_start_from": "needs a run",
     "prepare.py:fill_body": "needs a checkpoint",
     "prepare.py:try_out": "train shows it",
     "checkpoint.py:load_model": "save_model shows it",

@@ -162,9 +162,19 @@ def resolve(config: TrainConfig, *, ours: bool, pictures: int) -> TrainConfig:
     kind = config.optimizer if config.optimizer != "auto" else "muon" if ours else "adamw"
     open_ = {name: value for name, value in DEFAULTS[kind].items() if getattr(config, name) is None}
     batch = config.batch or min(500, max(16, 2 ** round(math.log2(pictures / 100))), pictures)
-    per_epoch = max(1, pictures // batch)
+    per_epoch, _ = steps_of(replace(config, batch=batch), pictures)
     epochs = config.steps / per_epoch if config.steps else max(config.epochs, config.min_steps / per_epoch)
     return replace(config, optimizer=kind, batch=batch, epochs=epochs, **open_)  # type: ignore[arg-type]
+
+
+def steps_of(config: TrainConfig, pictures: int) -> tuple[int, int]:
+    """Return the steps of an epoch and of the whole training; what does not fill a batch is left to the next epoch.
+
+    >>> steps_of(TrainConfig(epochs=2.5, batch=20), pictures=90)
+    (4, 10)
+    """
+    per_epoch = max(1, pictures // (config.batch or max(1, pictures)))
+    return per_epoch, max(1, round(per_epoch * config.epochs))
 
 
 def help_of(name: str) -> str:

@@ -8,10 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchloupe.checkpoint import build_bare
+from torchloupe.checkpoint import Config, build_bare
 from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
-from torchloupe.prepare import describe
 
 BACKWARD = 3
 """A training step costs about three forward passes."""
@@ -75,4 +74,5 @@ def training_seconds(dataset: Dataset, config: TrainConfig, device: str = "cpu")
         return None
     h, w = dataset.train.images.shape[2:]
     side = (config.size, config.size) if config.size else (int(h), int(w))
-    return seconds_for(build_bare(describe(dataset, config)), side, config, len(dataset.train))
+    about = Config(config.model, dataset.classes, None, None, config.size or (side[0] if side[0] == side[1] else None))
+    return seconds_for(build_bare(about), side, config, len(dataset.train))

@@ -38,10 +38,11 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     train, test = hold_out(dataset, config.holdout, config.seed_of("order"))
     if not len(train):
         raise DataError(f"'{dataset.name}' has no pictures to train on. Check --data and --holdout.")
-    if config.weights is not None:  # as a path: by the time it is resumed, `last` is another run
-        config = replace(config, weights=str(find_weights(config.weights).resolve()))
-    tensors, old = read_weights_to_start_from(config.weights)
-    if old is not None:
+    tensors, old = None, None
+    if config.weights is not None:  # kept as a path: by the time it is resumed, `last` is another run
+        path = find_weights(config.weights).resolve()
+        tensors, said = read_tensors(path)
+        old, config = config_from(said), replace(config, weights=str(path))
         config = replace(config, size=config.size or old.size, mean=config.mean or old.mean, std=config.std or old.std)
     if old is not None and config.model == TrainConfig.model:
         config = replace(config, model=old.model)
@@ -126,18 +127,6 @@ def take(split: Split, index: Tensor) -> Split:
     names = tuple(split.names[i] for i in index.tolist())
     masks = None if split.masks is None else split.masks[index]
     return Split(split.images[index], split.labels[index], names, masks)
-
-
-def read_weights_to_start_from(weights: str | None) -> tuple[dict[str, Tensor] | None, Config | None]:
-    """Read weights for fine-tuning: a checkpoint or run of ours.
-
-    Raises:
-        ModelError: there is no such file, or it is not ours.
-    """
-    if weights is None:
-        return None, None
-    tensors, about = read_tensors(find_weights(weights))
-    return tensors, config_from(about)
 
 
 def fill_body(net: nn.Module, tensors: dict[str, Tensor], source: str, *, same_classes: bool) -> set[nn.Parameter]:

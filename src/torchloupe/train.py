@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torchloupe import distributed
 from torchloupe.augment import augment, draw, generator
 from torchloupe.checkpoint import save_model
-from torchloupe.config import TrainConfig
+from torchloupe.config import TrainConfig, steps_of
 from torchloupe.data.dataset import Dataset
 from torchloupe.device import at_least_float32, autocast, pick_device
 from torchloupe.errors import DataError
@@ -78,8 +78,7 @@ class Run:
         self.config, self.start, self.out, self.device, self.amp = start.config, start, out, device, amp
         self.images, self.labels = start.train.images.to(device), start.train.labels.to(device)
         self.batch = start.config.batch or len(self.labels)
-        self.per_epoch = max(1, len(self.labels) // self.batch)
-        self.steps = max(1, round(self.per_epoch * self.config.epochs))
+        self.per_epoch, self.steps = steps_of(self.config, len(self.labels))
         self.network = start.network
         self.averaged = copy.deepcopy(start.network) if self.config.ema else None
         self.optimizers = build_optimizers(start.network.bare, self.config, start.fast)

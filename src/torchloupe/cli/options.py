@@ -115,10 +115,10 @@ def _teller(console: Console) -> Callable[[str], None]:
     return lambda text: console.box(text) if "\n" in text else console.say(text)
 
 
-def of_config(skip: tuple[str, ...] = ()) -> Callable[[F], F]:
+def of_config() -> Callable[[F], F]:
     """Make an option of every field of TrainConfig; what is not given is None."""
     hints = get_type_hints(TrainConfig)
-    return stack(*[_option(f.name, hints[f.name]) for f in fields(TrainConfig) if f.name not in skip])
+    return stack(*[_option(f.name, hints[f.name]) for f in fields(TrainConfig)])
 
 
 def _option(name: str, hint: Any) -> Callable[[F], F]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
-from torchloupe.config import PRESET_NOTES, PRESETS, TrainConfig, configure, from_toml, restore
+from torchloupe.config import PRESET_NOTES, PRESETS, TrainConfig, configure, from_toml, resolve, restore, steps_of
 from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
 
@@ -166,7 +166,6 @@ def _go(
 
 def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]) -> None:
     """Say what will be learned, with what, where to, and how long it may take; ask if that is long."""
-    from torchloupe.config import resolve
     from torchloupe.estimate import training_seconds
     from torchloupe.models.reference import is_reference
 
@@ -177,7 +176,7 @@ def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Cons
         f"Data   {dataset.name}: {len(dataset.train):,} train and {len(dataset.test):,} test pictures of {w} x {h}, "
         f"{len(dataset.classes)} classes"
     )
-    steps = max(1, round(plan.epochs * max(1, n // (plan.batch or 1))))
+    _, steps = steps_of(plan, n)
     size = f", pictures resized to {plan.size}" if plan.size else ""
     console.say(
         f"Plan   {plan.model}, {plan.epochs:.3g} epochs, {steps:,} steps of {plan.batch}, {plan.optimizer}, "
