@@ -18,13 +18,23 @@ __all__ = ["Network", "data", "errors", "load", "models", "wrap"]
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import torchloupe` costs milliseconds."""
-    if name not in _WHERE:
+    if name in _WHERE:
+        module = importlib.import_module(_WHERE[name])
+        value = module if _WHERE[name] == f"torchloupe.{name}" else getattr(module, name)
+    elif name in _methods():
+        value = importlib.import_module("torchloupe.api").method(name)
+    else:
         raise AttributeError(f"module 'torchloupe' has no attribute {name!r}")
-    module = importlib.import_module(_WHERE[name])
-    value = module if _WHERE[name] == f"torchloupe.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 
 
+def _methods() -> list[str]:
+    """Return the ways of looking inside: filters, feature_maps, invert, …"""
+    from torchloupe.catalog import METHODS
+
+    return [row.function for row in METHODS]
+
+
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_WHERE])
+    return sorted({*globals(), *_WHERE, *_methods()})

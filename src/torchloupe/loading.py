@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +15,19 @@ from torchloupe.runs import RUNS, newest_run
 
 SHIPPED: dict[str, Path] = {}
 """Trained networks that come with the package: name -> safetensors file."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from: enough to open it again."""
+
+    word: str
+    """MODEL, `last` and `RUN@EPOCH` turned into paths."""
+    options: dict[str, Any]
+    """What a network of the user's own was told."""
+    config: Config
+    run: Path | None
+    title: str
 
 
 @dataclass(frozen=True)
@@ -59,12 +73,18 @@ def open_model(
     """
     word = str(model)
     if is_factory(word):
-        return _from_factory(word, weights, classes, mean, std, size)
+        loaded = _from_factory(word, weights, classes, mean, std, size)
+        given = {"weights": weights and str(weights), "classes": classes, "mean": mean, "std": std, "size": size}
+        options = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items() if v is not None}
+        loaded.network.origin = Origin(word, options, loaded.config, None, loaded.title)
+        return loaded
     path = find_weights(word)
     network, config = load_model(path)
     folder = path.parent.parent if path.parent.name == "snapshots" else path.parent
     run = folder if (folder / "config.json").is_file() else None
-    return Loaded(network, config, run, run.name if run else path.stem)
+    title = run.name if run else path.stem
+    network.origin = Origin(str(run if run and path.parent == run else path), {}, config, run, title)
+    return Loaded(network, config, run, title)
 
 
 def find_weights(word: str) -> Path:

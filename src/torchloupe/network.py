@@ -15,7 +15,7 @@ from torchloupe.models.user import logits
 TOLERANCE = 1e-3
 """How far outside [0, 1] a pixel may be: room for rounding in half precision, not for a normalised picture."""
 AXES = 4
-OWN = frozenset({"bare", "mean", "std", "size", "classes", "check", "training"})
+OWN = frozenset({"bare", "mean", "std", "size", "classes", "check", "training", "origin"})
 """Attributes of a Network itself; all others are the bare network's."""
 
 
@@ -34,6 +34,8 @@ class Network(nn.Module):
     classes: tuple[str, ...]
     check: bool
     """Look at each batch's range (on a GPU this waits for it: clear it in a loop that knows its pictures)."""
+    origin: Any
+    """What it was opened from (`loading.Origin`); None for one made in code, and for a copy."""
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Network(nn.Module):
         for shared in ("_modules", "_parameters", "_buffers"):
             self.__dict__[shared] = bare.__dict__[shared]
         self.mean, self.std, self.size, self.classes, self.check = mean, std, size, classes, True
+        self.origin = None
 
     def forward(self, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Return the logits of pictures in [0, 1].

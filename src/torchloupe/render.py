@@ -57,7 +57,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = DPI) -> None:
+def save_figure(figure: Figure, path: Path, dpi: float = DPI) -> None:
     """Write a figure in the format of the suffix, atomically; the same figure gives the same bytes.
 
     Raises:

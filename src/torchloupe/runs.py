@@ -92,9 +92,8 @@ def environment(device: str) -> dict[str, Any]:
     """
     import torch
 
-    packages = ("torchloupe", "torch", "numpy", "pillow", "safetensors")
     return {
-        "packages": {name: _version(name) for name in packages},
+        "packages": packages(),
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
@@ -105,6 +104,16 @@ def environment(device: str) -> dict[str, Any]:
         "git": _git_commit(),
         "command": sys.argv[1:],
     }
+
+
+def packages() -> dict[str, str | None]:
+    """Return the versions of what results depend on.
+
+    >>> packages()["torch"] is not None
+    True
+    """
+    names = ("torchloupe", "torch", "numpy", "pillow", "matplotlib", "safetensors")
+    return {name: _version(name) for name in names}
 
 
 def _version(name: str) -> str | None:

@@ -23,6 +23,11 @@ class Row:
 COMMANDS: tuple[Row, ...] = (
     Row("train", "torchloupe.cli.train:train", "Train a network on CIFAR-10, on shapes or on your own pictures."),
     Row("test", "torchloupe.cli.test:test", "Test a network: accuracy, per class, confusion, calibration, mistakes."),
+    Row("show", "torchloupe.cli.show:show", "Look inside: filters, maps, inversion, maximisation, deconvolution, …"),
+    Row("pictures", "torchloupe.cli.pictures:pictures", "Make the whole set of pictures from inside a network."),
+    Row("layers", "torchloupe.cli.layers:layers", "List a network's layers: shapes, receptive fields, dead channels."),
+    Row("sheet", "torchloupe.cli.sheet:sheet", "Join any pictures in one sheet."),
+    Row("again", "torchloupe.cli.again:again", "Make a picture again from its JSON, to the byte."),
     Row("data", "torchloupe.cli.data:data", "Look at a data set; get CIFAR-10."),
     Row("models", "torchloupe.cli.models:models", "List the networks, their size and how long they train."),
     Row("convert", "torchloupe.cli.convert:convert", "Bring a foreign checkpoint (.pth, .ckpt, …) in."),

@@ -45,6 +45,23 @@ foreign = stack(
     click.option("--size", type=int, help="Side of the pictures that your own network takes."),
     click.option("--normalize", type=click.Choice(["none"]), help="none: your own network takes pictures in [0, 1]."),
 )
+untitled = stack(
+    click.option("--width", help="Width of the figure: 89mm, 3.5in or 800px."),
+    click.option("--font", help="Font family, by name."),
+    click.option("--cmap", help="Colour map of matplotlib; the default is perceptually uniform, the study's was jet."),
+    click.option("--vmin", type=float, help="Value at the lower end of the colour map."),
+    click.option("--vmax", type=float, help="Value at its upper end."),
+    click.option(
+        "--scale", type=click.Choice(["per_picture", "shared", "symmetric"]), help="Range of values that colours span."
+    ),
+    click.option("--columns", type=click.IntRange(1), help="Pictures side by side."),
+    click.option("--colorbar/--no-colorbar", default=None, help="Draw the scale of colours."),
+    click.option("--theme", type=click.Choice(["light", "dark"]), help="Ground of the sheet."),
+)
+looks = stack(
+    click.option("--title/--no-title", default=None, help="Write a title and a note (default: yes)."),
+    untitled,
+)
 
 
 OWN = ("weights", "classes", "mean", "std", "size", "normalize")

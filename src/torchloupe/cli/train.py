@@ -129,6 +129,7 @@ def _go(
     from torchloupe.finish import finish
     from torchloupe.journal import Listener
     from torchloupe.runs import new_run, read_json
+    from torchloupe.subject import keep_statistics
     from torchloupe.train import Stopped
     from torchloupe.train import train as learn
 
@@ -159,9 +160,10 @@ def _go(
             raise SystemExit(128 + (stop or [signal.SIGTERM])[0]) from None  # another rank may have heard of it
     if int(os.environ.get("RANK", "0")) == 0:
         result = finish(out)
+        keep_statistics(out, dataset)  # so that pictures made later look like the data, wherever the run goes
         if options["as_json"]:
             click.echo(json.dumps(result))
-        console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}")
+        console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}, torchloupe pictures {out}")
 
 
 def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]) -> None:

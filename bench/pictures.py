@@ -1,0 +1,271 @@
+"""Seconds and memory of every way of looking inside, beside the study's way, captum and lucent, in one run.
+
+    python bench/pictures.py RUN_OF_LOUPE RUN_OF_RESNET20 --lucent-python VENV/bin/python
+
+Each method runs in a process of its own, so that its peak of memory is its own. Prints and stores Markdown tables.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import Timed, ratio, table, timed, write
+from study_way import deconvolve_first, maximise_one
+
+from torchloupe.api import run
+from torchloupe.catalog import METHODS
+from torchloupe.hooks import inspecting, maps
+from torchloupe.loading import load
+from torchloupe.subject import Subject
+
+STUDY = "study"
+UNITS = 3
+"""Units that the slow ways are timed on."""
+
+
+def study_at_224() -> torch.nn.Module:
+    """The study's network with random weights, its pictures at 224 x 224."""
+    torch.manual_seed(0)
+    return load(STUDY, classes=10, size=224)
+
+
+def prepared(model: str, data: str) -> Subject:
+    """Open a network with its data."""
+    return Subject(study_at_224() if model == STUDY else load(model), data)
+
+
+def one(method: str, model: str, data: str, runs: int) -> dict[str, Any]:
+    """Run one method several times; seconds and the growth of the process's peak memory."""
+    studied = prepared(model, data)
+    row = next(row for row in METHODS if row.name == method)
+    images = [f"test:{i}" for i in range(16)] if row.takes == "pictures" else None
+    dataset = studied.pictures() if row.takes == "dataset" else None
+    if model == STUDY and dataset is not None:
+        dataset = type(dataset)(dataset.images[:256], dataset.labels[:256], dataset.names[:256])
+    more: dict[str, Any] = {"channels": list(range(64))} if row.takes == "start" else {}
+    if row.takes == "start":
+        more["copies"] = 1
+        if model == STUDY:
+            more["channels"] = list(range(8))
+            studied.best = lambda layer, progress=None: None  # type: ignore[method-assign, misc, assignment]
+        else:
+            studied.best("last" if False else "layer3.1")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    taken = timed(lambda: run(method, studied, None, images if dataset is None else dataset, **more), runs, warm=1)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    results = len(more["channels"]) if more else 16 if images else 1
+    return {"seconds": taken.seconds, "memory": grown, "results": results}
+
+
+def each_method(loupe: str, data: str, runs: int) -> str:
+    """Table of seconds and peak memory."""
+    rows = []
+    for row in METHODS:
+        cells: list[object] = [row.name]
+        for model in (loupe, STUDY):
+            call = [sys.executable, __file__, "--one", row.name, "--model", model, "--data", data, "--runs", str(runs)]
+            said = subprocess.run(call, capture_output=True, text=True, check=False)
+            if said.returncode:
+                cells += [said.stderr.strip().splitlines()[-1][:80], ""]
+                continue
+            found = json.loads(said.stdout.splitlines()[-1])
+            cells += [str(Timed(tuple(found["seconds"]))), f"{found['memory']:.0f} MB"]
+        rows.append(cells)
+    head = ["method, default settings", "`loupe`, 32²: seconds", "memory", "`study`, 224²: seconds", "memory"]
+    note = (
+        "16 test pictures each; `maximize` 64 channels of the last block on `loupe`, 8 on `study`, one copy; "
+        "`top-examples` all channels of the last block over 10,000 pictures on `loupe`, 256 on `study`. "
+        "Inversion and the backward methods include their random-weights twin. Median (range); memory is what the "
+        "process's peak grew by."
+    )
+    return f"## Every method\n\n{note}\n\n{table(head, rows)}"
+
+
+def deconvolution(loupe: str, data: str, runs: int) -> str:
+    """The first layer of 16 pictures: ours, the study's way, captum."""
+    rows = []
+    for model in (loupe, STUDY):
+        studied = prepared(model, data)
+        split = studied.pictures()
+        assert split is not None
+        from torchloupe.augment import to_float
+
+        pictures = to_float(split.images[:16], studied.size)
+        ours = timed(lambda: run("deconvnet", studied, "first", pictures, keep=0.1, twin=False), runs)
+        slow = timed(lambda: deconvolve_first(studied.model, "conv1", pictures), 1, warm=0)
+        captum = timed(lambda: captum_first(studied.model, pictures), 1, warm=0)
+        name = "`study`, 224²" if model == STUDY else "`loupe`, 32²"
+        rows.append([name, ours, slow, ratio(slow, ours), captum, ratio(captum, ours)])
+    head = ["network", "torchloupe, s", "the study's way, s", "ratio", "captum, s", "ratio"]
+    note = (
+        "All 64 maps of `conv1` of 16 pictures, strongest 10 % kept. captum's `NeuronDeconvolution` is called once a "
+        "channel, for all pictures together, and starts from ones instead of the activations."
+    )
+    return f"## Deconvolution of the first layer\n\n{note}\n\n{table(head, rows)}"
+
+
+def captum_first(model: torch.nn.Module, pictures: torch.Tensor) -> None:
+    """captum, one call a channel."""
+    from captum.attr import NeuronDeconvolution
+
+    bare = model.bare
+    conv = bare.get_submodule("conv1")  # type: ignore[operator, union-attr]
+    method = NeuronDeconvolution(bare, conv)  # type: ignore[arg-type]
+    for channel in range(64):
+        method.attribute(pictures.clone().requires_grad_(), lambda out, c=channel: out[:, c].sum((1, 2)))
+
+
+def maximisation(resnet: str, data: str, lucent: str | None, runs: int) -> str:
+    """Seconds a unit and the activation reached: ours, the study's way, lucent, on a trained resnet20."""
+    studied, layer = prepared(resnet, data), "layer3.2"
+    channels = list(range(64))
+    studied.best(layer)
+    made: list[Any] = []
+    ours = timed(lambda: made.append(run("maximize", studied, layer, channels=channels, copies=1)), runs)
+    per_unit = Timed(tuple(s / len(channels) for s in ours.seconds))
+    reached = made[-1].activation
+    start = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    slow, slow_reached = [], []
+    for channel in channels[:UNITS]:
+        began = time.perf_counter()
+        picture = maximise_one(studied.model, layer, channel, start, lr=0.11)
+        slow.append(time.perf_counter() - began)
+        with inspecting(studied.model), torch.no_grad():
+            slow_reached.append(maps(studied.model, layer, picture)[0, channel].mean().item())
+    best = studied.best(layer)
+    assert best is not None
+    rows = [["torchloupe, 64 units at once", per_unit, "", f"{(reached / best).median():.3g}", ""]]
+    rows.append(_beside("the study's way, from noise", Timed(tuple(slow)), slow_reached, per_unit, reached, best))
+    if lucent:
+        call = [
+            lucent,
+            str(Path(__file__).parent / "peer_lucent.py"),
+            str(Path(resnet).resolve()),
+            layer,
+            ",".join(map(str, channels[:UNITS])),
+        ]
+        said = subprocess.run(call, capture_output=True, text=True, check=True)
+        found = json.loads(said.stdout.splitlines()[-1])
+        rows.append(
+            _beside(
+                "lucent 0.1.8 `render_vis`, 512 steps",
+                Timed(tuple(found["seconds"])),
+                found["activation"],
+                per_unit,
+                reached,
+                best,
+            )
+        )
+    head = [
+        "way",
+        "seconds a unit",
+        "torchloupe is faster by",
+        "activation / best test picture, median",
+        "torchloupe's activation on the same units / this one's",
+    ]
+    note = (
+        "Channels of the last block of a trained `resnet20`, pictures of 32 x 32 from noise, one each; activation: "
+        "spatial mean of the block's output on the final picture."
+    )
+    return f"## Maximisation\n\n{note}\n\n{table(head, rows)}"
+
+
+def _beside(
+    name: str, seconds: Timed, theirs: list[float], ours: Timed, reached: torch.Tensor, best: torch.Tensor
+) -> list[object]:
+    them = torch.tensor(theirs)
+    share = (them / best[: len(them)]).median()
+    return [
+        name,
+        seconds,
+        ratio(seconds, ours),
+        f"{share:.3g}",
+        ", ".join(f"{v:.2f}" for v in reached[: len(them)] / them),
+    ]
+
+
+def growth(loupe: str, data: str) -> str:
+    """Seconds against units, pictures and size."""
+    studied = prepared(loupe, data)
+    studied.best("layer3.1")
+    split = studied.pictures()
+    assert split is not None
+    rows: list[list[object]] = []
+    for units in (16, 64, 256):
+        rows.append(
+            [
+                "maximize, units",
+                units,
+                timed(lambda: run("maximize", studied, "last", channels=list(range(units)), copies=1), 1),
+            ]
+        )
+    for count in (4, 16, 64):
+        pictures = split.images[:count].float() / 255
+        rows.append(["invert, pictures", count, timed(lambda: run("invert", studied, "last", pictures, twin=False), 1)])
+        rows.append(
+            ["deconvnet, pictures", count, timed(lambda: run("deconvnet", studied, "last", pictures, twin=False), 3)]
+        )
+    for side in (32, 64, 128):
+        big = torch.nn.functional.interpolate(split.images[:16].float() / 255, (side, side), mode="bilinear")
+        rows.append(
+            ["invert, side of 16 pictures", side, timed(lambda: run("invert", studied, "last", big, twin=False), 1)]
+        )
+    return f"## Growth (`loupe`, last block)\n\n{table(['what', 'n', 'seconds'], rows)}"
+
+
+def whole_set(loupe: str, data: str, runs: int) -> str:
+    """`torchloupe pictures` as a command, from start to end."""
+    seconds = []
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory() as folder:
+            call = [
+                str(Path(sys.executable).parent / "torchloupe"),
+                "pictures",
+                loupe,
+                "--data",
+                data,
+                "--out",
+                folder,
+                "--quiet",
+            ]
+            began = time.perf_counter()
+            subprocess.run(call, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - began)
+    return (
+        f"## The whole set\n\n`torchloupe pictures` for `loupe`, start of Python included: {Timed(tuple(seconds))} s."
+    )
+
+
+def main() -> None:
+    """Read the arguments, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("loupe", nargs="?")
+    parser.add_argument("resnet20", nargs="?")
+    parser.add_argument("--data", default="auto")
+    parser.add_argument("--lucent-python")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--one")
+    parser.add_argument("--model")
+    asked = parser.parse_args()
+    if asked.one:
+        print(json.dumps(one(asked.one, asked.model, asked.data, asked.runs)))
+        return
+    parts = [
+        whole_set(asked.loupe, asked.data, asked.runs),
+        maximisation(asked.resnet20, asked.data, asked.lucent_python, asked.runs),
+        deconvolution(asked.loupe, asked.data, asked.runs),
+        growth(asked.loupe, asked.data),
+        each_method(asked.loupe, asked.data, asked.runs),
+    ]
+    write("pictures", "Looking inside: speed and memory", parts, "python bench/pictures.py")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""A picture's JSON -> the same picture: what it names is opened, and the method runs again."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchloupe.api import run
+from torchloupe.checkpoint import read_tensors
+from torchloupe.console import Tick
+from torchloupe.errors import ModelError
+from torchloupe.inputs import Images
+from torchloupe.loading import open_model
+from torchloupe.runs import read_json
+from torchloupe.shown import Shown
+from torchloupe.subject import Subject
+
+
+def again(file: Path, progress: Tick | None = None) -> tuple[Shown, dict[str, Any]]:
+    """Run what a picture's JSON describes; returns the result and the JSON's content.
+
+    Raises:
+        ModelError: no such JSON, or its network is another one now.
+    """
+    told = read_json(file)
+    if not isinstance(told, dict) or "method" not in told:
+        raise ModelError(f"'{file}' does not describe a picture of torchloupe. Name the .json beside one.")
+    if told["model"] is None:
+        raise ModelError(f"'{file}' is of a network made in code: run that code again.")
+    if threads := told["environment"].get("threads"):
+        torch.set_num_threads(threads)  # another number of them sums in another order
+    options = dict(told["model_options"])
+    if "weights" in options:
+        options["weights"] = _seen_from(options["weights"], file.parent)
+    network = open_model(_seen_from(told["model"], file.parent), **options).network
+    network.to(told["environment"].get("device", "cpu"))
+    data = told["data"] and _data(told["data"], file.parent, network.origin)
+    studied = Subject(network, data, title=told["title"])
+    if studied.weights != told["weights"]:
+        raise ModelError(f"the weights of '{told['model']}' are not those that '{file}' was made with.")
+    images: Any = None
+    if told["started_from_pictures"]:
+        images = _images(told, file)
+    made = run(
+        told["method"],
+        studied,
+        told["layer"],
+        images,
+        channels=told["channels"],
+        seed=told["seed"],
+        progress=progress,
+        **told["settings"],
+    )
+    return made, told
+
+
+def _data(word: str, folder: Path, origin: Any) -> str | None:
+    """Return the data set's name; None for the run's own, whose results lie in the run's folder."""
+    found = _seen_from(word, folder)
+    own = (origin.config.data or {}).get("source") if origin else None
+    same = own is not None and (
+        own == found or (Path(own).exists() and Path(found).exists() and Path(own).samefile(found))
+    )
+    return None if same else found
+
+
+def _images(told: dict[str, Any], file: Path) -> Any:
+    if told["pictures"] is not None:
+        return [_seen_from(word, file.parent) for word in told["pictures"]]
+    tensors, _ = read_tensors(file.with_suffix(".safetensors"))
+    return Images(tensors["inputs"], tuple(told["names"]), None)
+
+
+def _seen_from(word: str, folder: Path) -> str:
+    """Undo what the manifest did to a path: it is relative to the JSON's folder."""
+    path = folder / word
+    return str(path) if path.exists() else word

@@ -1,0 +1,156 @@
+"""Walking backwards from a layer's activations to the picture: what deconvnet, guided and gradient share.
+
+The walk is the vector-Jacobian product of the network, with the rule of `rules.relu_backward` at every rectifier.
+A convolution is walked by its transpose, BatchNorm by its scale without its shift, a residual sum into both branches.
+Where two pooling windows share one maximum their signals are summed (autograd's way; `MaxUnpool2d` overwrites).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from torchloupe.budget import at_once
+from torchloupe.errors import ModelError, UsageError
+from torchloupe.hooks import inspecting, maps
+from torchloupe.network import check_pictures
+from torchloupe.rules import Rule, relu_backward
+from torchloupe.scores.twin import randomised
+from torchloupe.survey import channel_list, placed, resolve
+
+Position = str | tuple[int, int] | Int64[Tensor, "b 2"] | None
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """Signals in the picture, one a result."""
+
+    layer: str
+    rule: Rule
+    signal: Float[Tensor, "n c h w"]
+    """Signed, with respect to pictures in [0, 1]."""
+    images: Float[Tensor, "b c h w"]
+    image: Int64[Tensor, "n"]
+    """Which picture each result belongs to."""
+    channel: Int64[Tensor, "n"]
+    """Which channel it started from; -1: all of them together."""
+    keep: float
+    """Share of each map that it started from; 0 where it was one position."""
+    kept: Int64[Tensor, "n"]
+    """Cells it started from that are not zero."""
+    twin: "Backward | None"
+    """The same through the network with random weights."""
+
+
+def walk(
+    model: nn.Module,
+    layer: str,
+    images: Float[Tensor, "b c h w"],
+    rule: Rule,
+    *,
+    keep: float,
+    channels: list[int] | None,
+    each: bool,
+    position: Position,
+    twin: bool,
+    seed: int,
+    progress: Progress | None,
+) -> Backward:
+    """Walk backwards from the kept activations of a layer, by a rule.
+
+    Raises:
+        ModelError: no such layer, no signal that reaches the picture, or a network that hides its rectifiers.
+        UsageError: a channel, position or fraction that there is not.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU())
+    >>> _ = nn.init.constant_(net[0].weight, 2.0)
+    >>> settings = dict(keep=1.0, channels=None, each=False, position=None, twin=False, seed=0, progress=None)
+    >>> walk(net, "1", torch.full((1, 1, 2, 2), 0.5), "gradient", **settings).signal.unique()
+    tensor([2.])
+    """
+    check_pictures(images)
+    if not 0 < keep <= 1:
+        raise UsageError(f"keep is the share of each map that is kept, above 0 and up to 1, not {keep:g}.")
+    name = resolve(model, layer, images)
+    pictures = placed(model, images)
+    with inspecting(model), relu_backward(model, rule):
+        with torch.no_grad():
+            count, *sides = maps(model, name, pictures[:1]).shape[1:]
+        asked = channel_list(channels, count, name)
+        _check_position(position, sides, len(pictures), name)
+        image = torch.arange(len(pictures)).repeat_interleave(len(asked) if each else 1)
+        channel = torch.tensor(asked).repeat(len(pictures)) if each else torch.full((len(pictures),), -1)
+        size = at_once(model, name, pictures)
+        parts, kept = [], []
+        for start in range(0, len(image), size):
+            chosen, units = image[start : start + size], channel[start : start + size]
+            at = position[chosen] if isinstance(position, Tensor) else position
+            signal, cells = _chunk(
+                model, name, pictures[chosen], units if each else torch.tensor(asked), each, keep, at
+            )
+            parts.append(signal.cpu())
+            kept.append(cells.cpu())
+            if progress is not None:
+                progress(min(start + size, len(image)), len(image))
+    other = None
+    if twin:
+        settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
+        other = walk(randomised(model, seed), name, images, rule, twin=False, progress=None, **settings)  # type: ignore[arg-type]
+    fraction = keep if position is None else 0.0
+    plain = pictures.detach().cpu()
+    return Backward(name, rule, torch.cat(parts), plain, image, channel, fraction, torch.cat(kept), other)
+
+
+def _chunk(
+    model: nn.Module, layer: str, pictures: Tensor, units: Tensor, each: bool, keep: float, position: Position
+) -> tuple[Tensor, Tensor]:
+    """Walk some pictures back at once: from unit `units[i]` of picture i (`each`), or from all `units` of every one."""
+    x = pictures.clone().requires_grad_()
+    features = maps(model, layer, x)
+    units = units.to(features.device)
+    mask = torch.zeros_like(features)
+    if each:
+        rows = torch.arange(len(features), device=features.device)
+        mask[rows, units] = 1
+    else:
+        mask[:, units] = 1
+    start = seeds(features.detach(), keep, position) * mask
+    (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
+    if signal is None:
+        raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
+    return signal.detach(), (start != 0).flatten(1).sum(1)
+
+
+def seeds(features: Float[Tensor, "b c y x"], keep: float, position: Position) -> Float[Tensor, "b c y x"]:
+    """Return the activations that a walk starts from, all others zero.
+
+    Of each map the strongest fraction `keep` by signed value, at least one cell, the earlier of equal ones; or one
+    position: (y, x), one per picture `[b, 2]`, or "max", the strongest cell of each map.
+
+    >>> seeds(torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]]), 0.5, None)[0, 0]
+    tensor([[0., 4.],
+            [3., 0.]])
+    """
+    flat = features.flatten(2)
+    if position is None or position == "max":
+        count = 1 if position == "max" else max(1, int(keep * flat.shape[2]))
+        order = flat.sort(dim=2, descending=True, stable=True).indices[:, :, :count]
+    else:
+        at = position if isinstance(position, Tensor) else torch.tensor([position])
+        index = (at[:, 0] * features.shape[3] + at[:, 1]).to(features.device)
+        order = index[:, None, None].expand(len(flat), flat.shape[1], 1)
+    return torch.zeros_like(flat).scatter(2, order, flat.gather(2, order)).view_as(features)
+
+
+def _check_position(position: Position, sides: list[int], pictures: int, layer: str) -> None:
+    if position is None or position == "max":
+        return
+    at = position if isinstance(position, Tensor) else None
+    if isinstance(position, str) or (at is not None and (at.shape != (pictures, 2))):
+        raise UsageError(f"position is 'max', (y, x), or one (y, x) a picture, not {position!r}.")
+    pairs = at.tolist() if at is not None else [position]
+    if any(not (0 <= y < sides[0] and 0 <= x < sides[1]) for y, x in pairs):
+        raise UsageError(f"layer {layer!r} has maps of {sides[0]} x {sides[1]}: there is no position {position!r}.")

@@ -1,0 +1,94 @@
+"""`torchloupe pictures MODEL`."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, looks, open_named, quiet, stack
+from torchloupe.console import Console, duration
+from torchloupe.errors import UsageError
+
+if TYPE_CHECKING:
+    from torchloupe.inputs import Images
+    from torchloupe.study_set import Made
+    from torchloupe.subject import Subject
+
+
+@click.command()
+@click.argument("model")
+@click.option("--pictures", multiple=True, help="Files or folders, test:0-15, train:0-15 or samples; may be repeated.")
+@click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder (default: RUN/pictures).")
+@click.option(
+    "--format", "suffix", type=click.Choice(["png", "svg", "pdf", "jpg", "webp"]), default="png", show_default=True
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@stack(looks, foreign, device, loading, quiet, json_)
+def pictures(model: str, **options: Any) -> None:
+    """Make the whole set of pictures from inside MODEL.
+
+    Sample pictures, filters, all maps of the first and the last layer, pictures reconstructed by one filter and by all
+    (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
+    """
+    from torchloupe.device import pick_device
+    from torchloupe.look import Look
+    from torchloupe.study_set import make
+    from torchloupe.subject import Subject
+
+    console = Console(options["quiet"] or options["as_json"])
+    look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
+    began = time.monotonic()
+    network = open_named(model, options).network.to(pick_device(options["device"]))
+    studied = Subject(network, options["data"], offline=options["offline"])
+    images = _images(studied, options)
+    run = studied.origin.run if studied.origin else None
+    folder = options["out"] or (run or Path(studied.title.rpartition(":")[2])) / "pictures"
+    with console.progress("pictures") as tick:
+        made = make(
+            studied,
+            images,
+            folder,
+            seed=options["seed"],
+            suffix=options["suffix"],
+            look=look,
+            tick=tick,
+            say=lambda row: console.say(line(row)),
+        )
+    if options["as_json"]:
+        rows = [
+            {"name": r.name, "files": [str(f) for f in r.files], "numbers": r.numbers, "refused": r.refused}
+            for r in made
+        ]
+        click.echo(json.dumps(rows))
+        return
+    count = sum(len(row.files) for row in made)
+    console.say(f"\n{count} sheets in {duration(time.monotonic() - began)}, with raw tensors and JSON beside them, in")
+    click.echo(str(folder))
+
+
+def _images(studied: "Subject", options: dict[str, Any]) -> "Images":
+    from torchloupe.inputs import drawn, from_words, is_from_data
+
+    if options["pictures"]:
+        named = any(is_from_data(word) and word != "samples" for word in options["pictures"])
+        return from_words(options["pictures"], studied.dataset() if named else None, studied.size)
+    known = studied.dataset()
+    if known is None:
+        raise UsageError("there are no pictures to look at: name some with --pictures, or a data set with --data.")
+    return drawn(known, options["seed"], studied.size)
+
+
+def line(row: "Made") -> str:
+    """Return the line of one item.
+
+    >>> from torchloupe.study_set import Made
+    >>> line(Made("first-maps", (Path("a.png"),), 1.25, {"psnr": (31.0, 2.0)}))
+    'first-maps                                         1.2 s   psnr 31 ± 2'
+    """
+    if row.refused:
+        return f"{row.name:<50} –        {row.refused}"
+    numbers = "   ".join(f"{name} {mean:.3g} ± {std:.2g}" for name, (mean, std) in row.numbers.items())
+    return f"{row.name:<46}{row.seconds:8.1f} s   {numbers}".rstrip()

@@ -1,0 +1,147 @@
+"""`torchloupe show METHOD MODEL`: one command a row of the catalog."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchloupe.catalog import METHODS, Method
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, looks, open_named, quiet, stack
+from torchloupe.console import Console
+from torchloupe.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torchloupe.shown import Shown
+    from torchloupe.subject import Subject
+
+
+class Methods(click.Group):
+    """The catalog as a group of commands."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the methods in the catalog's order."""
+        return [row.name for row in METHODS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Make the command of a row."""
+        row = next((row for row in METHODS if row.name == cmd_name), None)
+        return None if row is None else command(row)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a method; an unknown one is told with the nearest."""
+        names = self.list_commands(ctx)
+        if args and args[0] not in names and not args[0].startswith("-"):
+            ctx.fail(f"no method {args[0]!r}{did_you_mean(args[0], names) or '.'} There are: {', '.join(names)}.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Methods)
+def show() -> None:
+    """Look inside MODEL by one METHOD; the picture, its raw tensors and a JSON that repeats it are written."""
+
+
+def command(row: Method) -> click.Command:
+    """Make the command of one method.
+
+    >>> command(METHODS[0]).name == METHODS[0].name
+    True
+    """
+
+    @stack(*_options(row), looks, foreign, device, loading, quiet, json_)
+    @click.argument("model")
+    def call(model: str, **options: Any) -> None:
+        _show(row, model, options)
+
+    text = row.summary + _takes(row)
+    return click.Command(row.name, callback=call, params=call.__click_params__[::-1], help=text)  # type: ignore[attr-defined]
+
+
+def _takes(row: Method) -> str:
+    return {
+        "nothing": "",
+        "pictures": " Looks at 16 test pictures, drawn by --seed, unless --pictures names others.",
+        "start": " Starts from noise, or from the photographs that --pictures names.",
+        "dataset": " Looks through the test split of the model's data, or of --data.",
+    }[row.takes]
+
+
+def _options(row: Method) -> list[Any]:
+    options = [
+        click.option(
+            "--layer", default=row.layer, show_default=True, help="Dotted name, layer4[-1], first, last or output."
+        ),
+        click.option("--out", type=click.Path(path_type=Path), help="File (its suffix says the format) or folder."),
+        click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run)."),
+    ]
+    if row.channels:
+        options.append(click.option("--channels", default="all", show_default=True, help="0,3-9 or all."))
+    if row.takes in ("pictures", "start"):
+        text = "Files or folders, test:0-15, train:0-15 or samples; may be repeated."
+        options.append(click.option("--pictures", multiple=True, help=text))
+    if row.seeded or row.takes == "pictures":
+        options.append(click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."))
+    for setting in row.settings:
+        flag, shown = "--" + setting.name.replace("_", "-"), setting.default is not None
+        if setting.kind is bool:
+            options.append(
+                click.option(f"{flag}/--no-{flag[2:]}", default=setting.default, show_default=True, help=setting.help)
+            )
+            continue
+        kind: Any = click.Choice(setting.kind) if isinstance(setting.kind, tuple) else setting.kind
+        options.append(click.option(flag, type=kind, default=setting.default, show_default=shown, help=setting.help))
+    return options
+
+
+def _show(row: Method, model: str, options: dict[str, Any]) -> None:
+    from torchloupe.api import run
+    from torchloupe.device import pick_device
+    from torchloupe.inputs import indices
+    from torchloupe.look import Look
+    from torchloupe.subject import Subject
+
+    console = Console(options["quiet"] or options["as_json"])
+    look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
+    Look(**look)  # a bad --width is told before anything is computed
+    network = open_named(model, options).network.to(pick_device(options["device"]))
+    studied = Subject(network, options["data"], offline=options["offline"])
+    every = options.get("channels", "all") == "all"
+    with console.progress(row.name) as tick:
+        made = run(
+            row.name,
+            studied,
+            options["layer"],
+            list(options["pictures"]) or None if "pictures" in options else None,
+            channels=None if every else indices(options["channels"]),
+            seed=options.get("seed", 0),
+            progress=tick,
+            **{setting.name: options[setting.name] for setting in row.settings},
+        )
+    files = made.save(_target(options["out"], row, made, studied), **look)
+    tell(made, files, console, as_json=options["as_json"])
+
+
+def _target(out: Path | None, row: Method, made: "Shown", studied: "Subject") -> Path:
+    name = f"{made.result.layer.replace('.', '-') if made.result.layer != 'output' else 'output'}.png"
+    if out is None:
+        run = studied.origin.run if studied.origin else None
+        return (run or Path(f"{studied.title.rpartition(':')[2]}")) / "pictures" / row.name / name
+    if out.suffix and not out.is_dir():
+        return out
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"'{out}' is neither a folder nor a picture file's name. Give --out FILE.png or a folder.")
+    return out / f"{row.name}-{name}"
+
+
+def tell(made: "Shown", files: list[Path], console: Console, *, as_json: bool) -> None:
+    """Say what was written and the numbers beside it."""
+    if as_json:
+        numbers = {name: {"mean": mean, "std": std} for name, mean, std in made.numbers()}
+        click.echo(json.dumps({"files": [str(f) for f in files], "layer": made.result.layer, "numbers": numbers}))
+        return
+    for name, mean, std in made.numbers():
+        console.say(f"{name:<12}{mean:10.4g} ± {std:.2g}")
+    for file in files:
+        click.echo(str(file))

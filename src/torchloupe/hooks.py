@@ -1,0 +1,210 @@
+"""The only file that registers hooks: capture a layer's output, stop there, watch a whole pass. None is left behind."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchloupe.errors import LayerError, ModelError
+from torchloupe.layers import layer_name
+from torchloupe.network import Network
+
+OUTPUT = "output"
+"""Names the network's own output (its logits) where it has no layer of that name."""
+
+
+class _Enough(BaseException):
+    """Ends a forward pass once all is seen; no `except Exception` of a network stops it."""
+
+
+@contextmanager
+def inspecting(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a network in eval mode with frozen weights and gradients enabled; restore all of it afterwards.
+
+    Works inside `no_grad` and `inference_mode` as well. Random states are restored, modes and grad flags module by
+    module and parameter by parameter.
+
+    >>> net = nn.Sequential(nn.Dropout())
+    >>> with torch.no_grad(), inspecting(net):
+    ...     net.training, torch.is_grad_enabled()
+    (False, True)
+    >>> net.training
+    True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    inside = [parameter for parameter, _ in flags if parameter.is_inference()]
+    if inside:
+        raise ModelError("the network was made under inference_mode, so that no gradient can pass: make it outside.")
+    checked = model.check if isinstance(model, Network) else False
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        try:
+            for module, _ in modes:
+                module.training = False
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
+            if isinstance(model, Network):
+                model.check = False
+            yield model
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+            if isinstance(model, Network):
+                model.check = checked
+
+
+@contextmanager
+def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], None]) -> Iterator[None]:
+    """Call `see(name, module, first input, first output)` after every call of every submodule."""
+    handles = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def call(module: nn.Module, inputs: Any, output: Any) -> None:
+            out = first_tensor(output)
+            if out is not None:
+                see(name, module, first_tensor(inputs), out)
+
+        return call
+
+    try:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                handles.append(module.register_forward_hook(hook(name)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
+    """Collect what layers put out while the network runs inside: name -> first tensor of the layer's first call.
+
+    The graph is kept. The pass ends (quietly, at the `with` or at `until_seen`) once every layer has spoken.
+
+    Raises:
+        LayerError: no such layer; no hook is left then either.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1))
+    >>> with inspecting(net), capture(net, "1") as seen:
+    ...     _ = net(torch.ones(3, 1, 2, 2))
+    >>> seen["1"].shape
+    torch.Size([3, 2])
+    """
+    names = {layer: layer_name(model, layer) for layer in layers}
+    seen: dict[str, Tensor] = {}
+    handles = []
+
+    def hook(layer: str) -> Callable[..., None]:
+        def call(module: nn.Module, inputs: Any, output: Any) -> None:
+            out = first_tensor(output)
+            if out is None:
+                raise LayerError(
+                    f"layer {layer!r} puts out no tensor but a {type(output).__name__}. Name a part of it."
+                )
+            if layer not in seen:
+                last = len(seen) == len(names) - 1
+                seen[layer] = out if last else out.clone()  # what runs on may change it in place
+            if len(seen) == len(names):
+                raise _Enough
+
+        return call
+
+    try:
+        for layer, name in names.items():
+            handles.append(model.get_submodule(name).register_forward_hook(hook(layer)))
+        with suppress(_Enough):
+            yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor in a layer's output: itself, or of a tuple, list, dict or dataclass-like output.
+
+    >>> first_tensor((None, [torch.ones(1)]))
+    tensor([1.])
+    """
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next((found for part in parts if (found := first_tensor(part)) is not None), None)
+
+
+def maps(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
+    """Return a layer's output as maps, channels first, the graph kept; nothing after the layer runs.
+
+    A layer that runs several times gives its first call. A vector `[b, n]` becomes n maps of 1 x 1. `output` is the
+    network's own output. To be called inside `inspecting`.
+
+    Raises:
+        LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
+        ModelError: the pictures ask for gradients, and none passes: the network detaches its features.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    >>> with inspecting(net):
+    ...     maps(net, "0", torch.rand(2, 3, 5, 5)).shape
+    torch.Size([2, 8, 3, 3])
+    """
+    if layer == OUTPUT and OUTPUT not in dict(model.named_children()):
+        out = first_tensor(model(pictures))
+        if out is None:
+            raise LayerError("the network puts out no tensor.")
+        return as_maps(_reachable(out, pictures, layer), model, layer)
+    with capture(model, layer) as seen:
+        model(pictures)
+    if layer not in seen:
+        raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
+    module = model.get_submodule(layer_name(model, layer))
+    return as_maps(_reachable(seen[layer], pictures, layer), module, layer)
+
+
+def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
+    if pictures.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
+        raise ModelError(
+            f"no gradient passes from layer {layer!r} to the picture: the network detaches its features or runs under "
+            "no_grad. Take that out of its forward."
+        )
+    return output
+
+
+def as_maps(output: Tensor, module: nn.Module, layer: str = "") -> Float[Tensor, "b channels y x"]:
+    """Bring a layer's output into the order `[b, channels, y, x]`.
+
+    >>> as_maps(torch.zeros(2, 7, 7, 96), nn.Linear(96, 96)).shape
+    torch.Size([2, 96, 7, 7])
+    """
+    if output.ndim == 2:
+        return output[:, :, None, None]
+    if output.ndim != 4:
+        raise LayerError(
+            f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x] and no vector "
+            "[b, channels]. Name a layer that does; `torchloupe layers` lists them."
+        )
+    return output.permute(0, 3, 1, 2) if channels_last(module, output.shape) else output
+
+
+def channels_last(module: nn.Module, shape: torch.Size) -> bool:
+    """Tell whether a 4-D output is `[b, y, x, channels]`: by the module's kind, else by which two axes are equal.
+
+    >>> channels_last(nn.GELU(), torch.Size([1, 7, 7, 96])), channels_last(nn.GELU(), torch.Size([1, 96, 7, 7]))
+    (True, False)
+    """
+    _, second, third, last = shape
+    if isinstance(module, nn.Linear):
+        return True
+    if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
+        return False
+    said = getattr(module, "data_format", None)
+    if said in ("channels_first", "channels_last"):
+        return bool(said == "channels_last")
+    if isinstance(module, nn.LayerNorm):
+        return module.normalized_shape[-1] == last
+    return second == third != last

@@ -1,0 +1,61 @@
+"""The layers of a network with what each does: shapes, parameters, receptive fields, dead channels."""
+
+from typing import Any
+
+import torch
+
+from torchloupe.console import Tick
+from torchloupe.receptive import effective_side, receptive_fields
+from torchloupe.scores.health import health
+from torchloupe.subject import Subject
+from torchloupe.survey import Call, example, trace
+
+PICTURES = 4
+"""Noise pictures over which the effective receptive field is averaged."""
+
+
+def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tuple[list[dict[str, Any]], int]:
+    """Return a row a layer, in the order of their first ends, and on how many test pictures dead channels were counted.
+
+    >>> rows, _ = rows_of(Subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), 0)
+    >>> rows[0]["kernel"], rows[0]["field"]
+    ('3x3', (3, 3))
+    """
+    model = studied.model
+    calls = [call for call in trace(model) if call.channels is not None]
+    grey = example(model)
+    fields = receptive_fields(model, (int(grey.shape[2]), int(grey.shape[3])))
+    generator = torch.Generator().manual_seed(0)
+    shape = (PICTURES, *grey.shape[1:])
+    noise = (0.5 + 0.15 * torch.randn(shape, generator=generator)).clamp(0, 1)
+    split = studied.pictures() if pictures else None
+    alive = {}
+    if split is not None:
+        alive = health(model, split.images[:pictures], size=studied.size, progress=progress)
+    rows = []
+    for call in calls:
+        field = fields.get(call.name) if call.sides != (1, 1) or len(call.shape) == 4 else None
+        rows.append(
+            {
+                "name": call.name,
+                "kind": type(call.module).__name__,
+                "output": [call.channels, *call.sides] if len(call.shape) == 4 else [call.channels],
+                "parameters": sum(p.numel() for p in call.module.parameters(recurse=False)),
+                "kernel": _kernel(call),
+                "times": call.times,
+                "field": None if field is None else field.size,
+                "clipped": False if field is None else field.clipped,
+                "effective_field": None if field is None else effective_side(model, call.name, noise),
+                "dead": float(alive[call.name].dead.float().mean()) if call.name in alive else None,
+            }
+        )
+    return rows, 0 if split is None else min(pictures, len(split))
+
+
+def _kernel(call: Call) -> str:
+    size, stride = getattr(call.module, "kernel_size", None), getattr(call.module, "stride", None)
+    if size is None:
+        return ""
+    height, width = (size, size) if isinstance(size, int) else size
+    step = stride if isinstance(stride, int) else max(stride) if stride else 1
+    return f"{height}x{width}" + (f"/{step}" if step > 1 else "")

@@ -1,0 +1,29 @@
+"""Pictures in the scale of nature: coarse shapes and brightness move first, fine grain and colour last."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+COLOUR = 0.3
+"""How freely a channel parts from the mean of the channels; in photographs colours go together."""
+
+
+def natural(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return pictures from free numbers, one each: grey for zeros, else with an amplitude that falls as 1/frequency.
+
+    A linear change of variables and no constraint: every picture has its numbers. Photographs have such a spectrum
+    (Field 1987), and so a step that is equally long in all numbers is a natural one in the picture (Olah et al. 2017,
+    "Feature visualization", call it preconditioning). The gain is 1 in the mean square over all frequencies, whatever the size.
+
+    >>> natural(torch.zeros(1, 3, 5, 7)).unique()
+    tensor([0.5000])
+    """
+    height, width = numbers.shape[-2:]
+    like = {"dtype": numbers.dtype, "device": numbers.device}
+    rows = torch.fft.fftfreq(height, **like)[:, None]  # type: ignore[call-overload]
+    columns = torch.fft.fftfreq(width, **like)[None, :]  # type: ignore[call-overload]
+    gain = 1 / (rows**2 + columns**2).sqrt().clamp(min=1 / max(height, width))
+    gain = (gain / (gain**2).mean().sqrt())[:, : width // 2 + 1]
+    middle = numbers.mean(1, keepdim=True)
+    mixed = middle + COLOUR * (numbers - middle)
+    return 0.5 + torch.fft.irfft2(torch.fft.rfft2(mixed) * gain, s=(height, width))

@@ -1,0 +1,131 @@
+"""Which pixels a position of a layer can see: for any network, without reading its graph.
+
+A pixel that is not a number makes every feature that depends on it not a number (0 · NaN is NaN as well). So the whole
+network runs once for each edge that is asked for, and the answer is exact for every position, strides, odd sizes,
+padding, dilation and the picture's own edges included. A layer that mixes all positions (GroupNorm, a linear layer)
+truly sees the whole picture.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from torchloupe.budget import at_once
+from torchloupe.hooks import as_maps, inspecting, maps, watching
+from torchloupe.network import check_pictures
+from torchloupe.survey import example, placed
+
+EFFECTIVE = 1 - 0.9545
+"""A pixel counts if its influence is at least this share of the strongest (Luo et al. 2016)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """Receptive fields of one layer's positions, in pixels; ranges are half open and clipped to the picture."""
+
+    rows: Int64[Tensor, "y 2"]
+    columns: Int64[Tensor, "x 2"]
+    picture: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the largest field."""
+        return tuple(int((r[:, 1] - r[:, 0]).max()) for r in (self.rows, self.columns))  # type: ignore[return-value]
+
+    @property
+    def clipped(self) -> bool:
+        """Every field is cut by the picture's edge, so that the true size is not known from this picture."""
+        return any(
+            bool(((r[:, 0] == 0) | (r[:, 1] == n)).all())
+            for r, n in zip((self.rows, self.columns), self.picture, strict=True)
+        )
+
+    @property
+    def stride(self) -> tuple[float, float]:
+        """Pixels from one position to the next; 0 where there is only one."""
+        pairs = zip((self.rows, self.columns), self.picture, strict=True)
+        return tuple(float(n / len(r)) if len(r) > 1 else 0.0 for r, n in pairs)  # type: ignore[return-value]
+
+    def box(self, y: int, x: int) -> tuple[int, int, int, int]:
+        """Return top, left, bottom, right of what position (y, x) sees."""
+        (top, bottom), (left, right) = self.rows[y].tolist(), self.columns[x].tolist()
+        return top, left, bottom, right
+
+
+def receptive_fields(
+    model: nn.Module, size: int | tuple[int, int] | None = None, layers: list[str] | None = None
+) -> dict[str, Field]:
+    """Return the receptive field of every layer that puts out maps or vectors (or of `layers`), for a picture's size.
+
+    >>> receptive_fields(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2)), 9)["0"].rows
+    tensor([[0, 3],
+            [2, 5],
+            [4, 7],
+            [6, 9]])
+    """
+    picture = example(model, size)
+    height, width = picture.shape[2:]
+    edges = {axis: _reached(model, picture, axis, layers) for axis in (2, 3)}
+    fields = {}
+    for name in edges[2]:
+        rows, columns = (_ranges(edges[axis][name]) for axis in (2, 3))
+        fields[name] = Field(rows, columns, (int(height), int(width)))
+    return fields
+
+
+def _reached(model: nn.Module, picture: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor]:
+    """Return for every layer which of its lines depend on which line of the picture: `[lines of picture, lines]`."""
+    n = picture.shape[axis]
+    found: dict[str, list[Tensor]] = {}
+    seen: set[str] = set()
+
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
+        if name in seen or (layers is not None and name not in layers) or output.ndim not in (2, 4):
+            return
+        seen.add(name)
+        features = as_maps(output, module, name).isnan().any(1)
+        found.setdefault(name, []).append(features.any(2 if axis == 2 else 1).cpu())
+
+    batch = max(1, at_once(model, "", picture) // 2)
+    with inspecting(model), torch.no_grad(), watching(model, see):
+        for start in range(0, n, batch):
+            lines = torch.arange(start, min(n, start + batch), device=picture.device)
+            spoiled = picture.repeat(len(lines), 1, 1, 1)
+            spoiled.movedim(axis, 1)[torch.arange(len(lines)), lines] = torch.nan
+            seen.clear()
+            model(spoiled)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _ranges(reached: Tensor) -> Int64[Tensor, "lines 2"]:
+    """Turn `[lines of picture, lines]` into first and last + 1 line of the picture; 0, 0 where none is seen."""
+    n = len(reached)
+    first = reached.int().argmax(0)
+    last = n - reached.flip(0).int().argmax(0)
+    none = ~reached.any(0)
+    return torch.stack([first.masked_fill(none, 0), last.masked_fill(none, 0)], 1)
+
+
+def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) -> float:
+    """Return the side of the effective receptive field of a layer's middle position, in pixels (Luo et al. 2016).
+
+    The absolute gradient of that position's sum over channels, averaged over pictures and colours; the square root of
+    the number of pixels at which it is at least 4.55 % of its maximum.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False))
+    >>> _ = nn.init.ones_(net[0].weight)
+    >>> effective_side(net, "0", torch.rand(1, 1, 9, 9))
+    3.0
+    """
+    check_pictures(images)
+    x = placed(model, images).clone().requires_grad_()
+    with inspecting(model):
+        features = maps(model, layer, x)
+        middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2].sum()
+        (signal,) = torch.autograd.grad(middle, x, allow_unused=True) if middle.requires_grad else (None,)
+    if signal is None:
+        return 0.0
+    influence = signal.abs().mean((0, 1))
+    return float((influence >= EFFECTIVE * influence.max().clamp(min=1e-300)).sum().sqrt())

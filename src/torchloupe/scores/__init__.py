@@ -1,0 +1,1 @@
+"""Numbers that go beside pictures."""

@@ -1,0 +1,168 @@
+"""A network under study with what is known of it beside its weights: its data, their statistics, its channels' health.
+
+What takes a pass over the data is kept in the run's folder (or, without one, in the cache folder), so that it
+travels with the model and is not computed twice.
+"""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchloupe import data as data_sets
+from torchloupe.checkpoint import read_tensors, save_tensors
+from torchloupe.console import Tick
+from torchloupe.data.cache import cache_folder
+from torchloupe.data.dataset import Dataset, Split
+from torchloupe.errors import DataError, ModelError
+from torchloupe.loading import Origin, open_model
+from torchloupe.network import Network
+from torchloupe.prepare import fingerprint
+from torchloupe.scores.health import ChannelHealth, health
+from torchloupe.spectrum import PictureStatistics, generic, measure
+
+PICTURES = 10_000
+"""Test pictures that the health of channels is measured on, at most."""
+
+
+class Subject:
+    """A network and, once asked for, what its data say of it."""
+
+    def __init__(
+        self, model: nn.Module, data: "Dataset | str | Path | None" = None, *, offline: bool = True, title: str = ""
+    ) -> None:
+        self.model = model
+        self._title = title
+        self.origin: Origin | None = model.origin if isinstance(model, Network) else None
+        self.size = model.size if isinstance(model, Network) else None
+        self._given, self._offline = data, offline
+        self._dataset: Dataset | None = data if isinstance(data, Dataset) else None
+        self._health: dict[str, ChannelHealth] = {}
+        self._weights = ""
+
+    @property
+    def title(self) -> str:
+        """What captions call the network."""
+        if self._title:
+            return self._title
+        return self.origin.title if self.origin else type(getattr(self.model, "bare", self.model)).__name__
+
+    @property
+    def weights(self) -> str:
+        """Sixteen digits that change when a weight or buffer does."""
+        if not self._weights:
+            digest = hashlib.sha256()
+            for name, tensor in sorted(self.model.state_dict().items()):
+                plain = tensor.detach().cpu().contiguous()
+                digest.update(f"{name} {plain.dtype} {list(plain.shape)}".encode())
+                digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+            self._weights = digest.hexdigest()[:16]
+        return self._weights
+
+    @property
+    def source(self) -> str | None:
+        """The word or path of its data: what was given, else the data of the run."""
+        if isinstance(self._given, Dataset):
+            return self._given.source
+        if self._given is not None:
+            return str(self._given)
+        return (self.origin.config.data or {}).get("source") if self.origin else None
+
+    def dataset(self) -> Dataset | None:
+        """Return its data; None if none are known or, unasked for, they are not at hand any more."""
+        if self._dataset is None and self.source is not None:
+            try:
+                self._dataset = data_sets.load(self.source, size=self.size, offline=self._offline)
+            except DataError:
+                if self._given is not None:
+                    raise
+        return self._dataset
+
+    def pictures(self) -> Split | None:
+        """Return the test split of its data, or train where there is no test."""
+        known = self.dataset()
+        if known is None:
+            return None
+        return known.test if len(known.test) else known.train
+
+    def statistics(self, channels: int = 3) -> tuple[PictureStatistics, str]:
+        """Return spectrum and colours of its data and where they come from; generic ones where nothing is known."""
+        run = self.origin.run if self.origin else None
+        if self._given is None and run is not None and (run / "statistics.safetensors").is_file():
+            with suppress(ModelError):
+                tensors, about = read_tensors(run / "statistics.safetensors")
+                return PictureStatistics.from_tensors(tensors), str(about["data"])
+        known = self.dataset()
+        if known is None:
+            side = self.size or 224
+            return generic(side, side, channels), "generic"
+        return keep_statistics(run if self._given is None else None, known), known.name
+
+    def health(self, layers: list[str], progress: Tick | None = None) -> dict[str, ChannelHealth] | None:
+        """Return what every channel of these layers does over its test pictures; None without data."""
+        if all(layer in self._health for layer in layers):
+            return self._health
+        known, split = self.dataset(), self.pictures()
+        if known is None or split is None:
+            return None
+        pictures, crc = split.images[:PICTURES], fingerprint(known)
+        place = self._place() / f"health-{self.weights}.safetensors"
+        about = {"data": known.name, "crc32": crc, "pictures": len(pictures), "weights": self.weights}
+        with suppress(ModelError, KeyError):
+            tensors, found = read_tensors(place)
+            if found == about:
+                self._health.update(_unpack(tensors))
+        missing = [layer for layer in layers if layer not in self._health]
+        if missing:
+            self._health.update(health(self.model, pictures, layers=missing, size=self.size, progress=progress))
+            _keep(place, _pack(self._health), about)
+        return self._health
+
+    def best(self, layer: str, progress: Tick | None = None) -> Tensor | None:
+        """Return the strongest activation of each channel of a layer over its test pictures; None without data."""
+        known = self.health([layer], progress)
+        return None if known is None else known[layer].best
+
+    def _place(self) -> Path:
+        run = self.origin.run if self.origin else None
+        return run if run is not None and self._given is None else cache_folder() / "models"
+
+
+def keep_statistics(run: Path | None, dataset: Dataset) -> PictureStatistics:
+    """Measure spectrum and colours of a data set's train pictures; kept in the run's folder, if there is one."""
+    measured = measure(dataset.train.images)
+    if run is not None:
+        _keep(run / "statistics.safetensors", measured.to_tensors(), {"data": dataset.name})
+    return measured
+
+
+def _keep(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    with suppress(OSError):  # a read-only run: it is computed again the next time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(path, tensors, about)
+
+
+def subject(model: "Subject | nn.Module | str | Path", data: "Dataset | str | Path | None" = None) -> Subject:
+    """Return a network (or the MODEL that a word names) with what is known of it.
+
+    >>> subject(nn.Conv2d(3, 8, 3)).title
+    'Conv2d'
+    """
+    if isinstance(model, Subject):
+        return model
+    return Subject(open_model(model).network if isinstance(model, str | Path) else model, data)
+
+
+def _pack(known: dict[str, ChannelHealth]) -> dict[str, Tensor]:
+    return {f"{layer}/{name}": tensor for layer, each in known.items() for name, tensor in vars(each).items()}
+
+
+def _unpack(tensors: dict[str, Tensor]) -> dict[str, ChannelHealth]:
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        layer, _, name = key.rpartition("/")
+        layers.setdefault(layer, {})[name] = tensor
+    return {layer: ChannelHealth(**fields) for layer, fields in layers.items()}

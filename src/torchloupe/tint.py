@@ -1,0 +1,65 @@
+"""Numbers -> colours. The range is always an argument or a named rule, and comes back with the colours."""
+
+from functools import lru_cache
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from torchloupe.errors import UsageError, did_you_mean
+
+STEPS = 256
+
+
+@lru_cache(maxsize=16)
+def ramp(name: str) -> UInt8[Tensor, "256 3"]:
+    """Return the 256 colours of a colour map of matplotlib.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    >>> ramp("gray")[255].tolist()
+    [255, 255, 255]
+    """
+    if name not in mpl.colormaps:
+        raise UsageError(f"no colour map {name!r}{did_you_mean(name, list(mpl.colormaps)) or '.'}")
+    colours = mpl.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
+    return torch.from_numpy((colours * 255).round().astype(np.uint8))
+
+
+def tinted(values: Float[Tensor, "*n h w"], name: str, low: Tensor, high: Tensor) -> UInt8[Tensor, "*n 3 h w"]:
+    """Colour values from `low` to `high` (broadcast over pictures); a range of nothing gives the lowest colour.
+
+    >>> tinted(torch.tensor([[[0.0, 1.0]]]), "gray", torch.tensor(0.0), torch.tensor(1.0))[0, :, 0].tolist()
+    [[0, 255], [0, 255], [0, 255]]
+    """
+    span = high - low
+    shares = torch.where(span > 0, (values - low) / torch.where(span > 0, span, 1), 0).clamp(0, 1)
+    index = (shares.nan_to_num() * (STEPS - 1)).round().long()
+    return ramp(name)[index].movedim(-1, -3)
+
+
+def rgb(pictures: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n 3 h w"]:
+    """Turn pictures in [0, 1] into bytes; one channel becomes grey, of other numbers the mean is shown as grey.
+
+    >>> rgb(torch.full((1, 1, 1, 1), 0.5)).flatten().tolist()
+    [128, 128, 128]
+    """
+    channels = pictures.shape[-3]
+    shown = pictures if channels == 3 else pictures.mean(-3, keepdim=True).expand(*pictures.shape[:-3], 3, -1, -1)
+    return (shown.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def signed(values: Float[Tensor, "n c h w"], scale: str = "per_picture") -> UInt8[Tensor, "n 3 h w"]:
+    """Show signed values around mid grey: zero is 128, the strongest (of each picture, or of all: `shared`) an end.
+
+    >>> signed(torch.tensor([[[[-2.0, 0.0, 2.0]]]]))[0, 0].tolist()
+    [[1, 128, 255]]
+    """
+    strongest = values.abs().amax() if scale == "shared" else values.abs().flatten(1).amax(1)[:, None, None, None]
+    shares = values / strongest.clamp(min=1e-300 if values.dtype == torch.float64 else 1e-30)
+    channels = shares.shape[1]
+    shown = shares if channels == 3 else shares.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return (128 + shown.detach().float().clamp(-1, 1) * 127).round().to(torch.uint8).cpu()

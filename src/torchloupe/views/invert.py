@@ -1,0 +1,47 @@
+"""Pictures found again from features: the original, the inversion, that of random weights, with their figures."""
+
+import math
+from typing import Any
+
+import torch
+
+from torchloupe.contact import Sheet, pages
+from torchloupe.look import Look
+from torchloupe.methods.invert import Inversion
+from torchloupe.tint import rgb
+from torchloupe.views.common import called, note, unit
+
+
+def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
+    """Return the sheets of inversions."""
+    said = (
+        "error: ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture; PSNR in dB and SSIM to the original; pixels as they are"
+    )
+    shown = rgb(result.pictures)
+    if bool((result.channel >= 0).any()):
+        cells = [None if math.isnan(error) else cell for cell, error in zip(shown, result.error.tolist(), strict=True)]
+        captions = [
+            f"{unit(about, c)}\n{_error(e)}  {p:.1f} dB" if not math.isnan(e) else f"{unit(about, c)}  silent\n"
+            for c, e, p in zip(result.channel.tolist(), result.error.tolist(), result.psnr.tolist(), strict=True)
+        ]
+        title = f"Inversion of {result.layer} by one filter: {called(about, int(result.image[0]))}"
+        return pages(Sheet(cells, captions, title, note(about, said)))
+    originals = rgb(result.images[result.image])
+    names = [called(about, i) for i in result.image.tolist()]
+    columns = [originals, shown] if result.twin is None else [originals, shown, rgb(result.twin.pictures)]
+    captions = []
+    for i, name in enumerate(names):
+        captions += [name, _figures(result, i)] + ([_figures(result.twin, i)] if result.twin is not None else [])
+    cells_all = torch.stack(columns, 1).flatten(0, 1)
+    heads = ("original", "inversion", "random weights")[: len(columns)]
+    wide = len(columns) * (4 if len(names) > 8 else 2 if len(names) > 2 else 1)
+    title = f"Inversion of {result.layer} by all filters"
+    return pages(Sheet(list(cells_all), captions, title, note(about, said), wide, len(columns), heads), 96)
+
+
+def _figures(result: Inversion, i: int) -> str:
+    return f"{_error(result.error[i].item())}\n{result.psnr[i]:.1f} dB  {result.ssim[i]:.2f}"
+
+
+def _error(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-4 else f"{value:.0e}"

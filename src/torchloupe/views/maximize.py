@@ -1,0 +1,50 @@
+"""Pictures that drive units most, each with what it reached and what the best real picture reaches."""
+
+from typing import Any
+
+from torch import Tensor
+
+from torchloupe.contact import Sheet, pages
+from torchloupe.look import Look
+from torchloupe.methods.maximize import Maximization
+from torchloupe.tint import rgb
+from torchloupe.views.common import called, note, unit
+
+
+def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]:
+    """Return the sheets of maximising pictures."""
+    shown = rgb(result.pictures)
+    dead = result.dead.tolist()
+    cells: list[Tensor | None] = [None if gone else cell for cell, gone in zip(shown, dead, strict=True)]
+    captions = [_caption(result, i, about) for i in range(len(shown))]
+    from_noise = bool((result.image < 0).all())
+    known = result.best is not None
+    said = "activation: spatial mean of the layer's output on the picture as shown"
+    if known:
+        many = f" of {about['best_of']:,}" if about.get("best_of") else ""
+        said += f"; ×: over the best test picture{many}; weaker: below it"
+    if bool(result.spread.isfinite().any()):
+        said += "; ±: standard deviation over seeds"
+    said += f"; spectrum and colours of {about.get('statistics', 'generic')}"
+    by = "one filter" if bool((result.channel >= 0).all()) else "all filters"
+    start = "noise" if from_noise else "the photograph"
+    title = f"Pictures that maximise {result.layer}, by {by}, from {start}"
+    return pages(Sheet(cells, captions, title, note(about, said), 4 if len(shown) <= 16 else 8))
+
+
+def _caption(result: Maximization, i: int, about: dict[str, Any]) -> str:
+    channel, image = int(result.channel[i]), int(result.image[i])
+    name = unit(about, channel) if channel >= 0 else "all"
+    if image >= 0 and channel < 0:
+        name = called(about, image)
+    if bool(result.dead[i]):
+        return f"{name}  dead\n"
+    reached = f"{result.activation[i]:.2g}"
+    if result.spread[i].isfinite():
+        reached += f" ± {result.spread[i]:.1g}"
+    if result.best is None or not result.best[i].isfinite():
+        return f"{name}\n{reached}"
+    ratio = float(result.activation[i] / result.best[i]) if result.best[i] > 0 else float("inf")
+    weak = "  weaker" if result.activation[i] < result.best[i] else ""
+    times = f"  {ratio:.1f}×" if ratio < 100 else ""
+    return f"{name}{times}{weak}\n{reached}"
