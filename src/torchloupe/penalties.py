@@ -15,6 +15,7 @@ def total_variation(pictures: Float[Tensor, "n c h w"], faint: float = FAINT) ->
     pixels; beyond the right and the lower edge the difference is 0. A photograph has about 0.15 at 32 x 32. In
     Mahendran & Vedaldi's terms β = 1: edges are as cheap as slopes, so that it smooths without blurring.
 
+    >>> import torch
     >>> total_variation(torch.full((2, 3, 5, 7), 0.3))
     tensor([0., 0.])
     """
@@ -27,6 +28,7 @@ def total_variation(pictures: Float[Tensor, "n c h w"], faint: float = FAINT) ->
 def out_of_range(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
     """Return the mean squared distance of the pixels from [0, 1]; 0 for a picture.
 
+    >>> import torch
     >>> out_of_range(torch.tensor([[[[0.5, 3.0]]]]))
     tensor([2.])
     """

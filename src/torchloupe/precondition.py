@@ -13,17 +13,18 @@ def natural(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
     A linear change of variables and no constraint: every picture has its numbers. Photographs have such a spectrum
     (Field 1987), and so a step that is equally long in all numbers is a natural one in the picture (Olah et al. 2017,
-    "Feature visualization", call it preconditioning). The gain is 1 in the mean square over all frequencies, whatever the size.
+    "Feature visualization", call it preconditioning). The gain is 1 in the mean square over all frequencies.
 
     >>> natural(torch.zeros(1, 3, 5, 7)).unique()
     tensor([0.5000])
     """
     height, width = numbers.shape[-2:]
     like = {"dtype": numbers.dtype, "device": numbers.device}
-    rows = torch.fft.fftfreq(height, **like)[:, None]  # type: ignore[call-overload]
-    columns = torch.fft.fftfreq(width, **like)[None, :]  # type: ignore[call-overload]
+    rows = torch.fft.fftfreq(height, **like)[:, None]
+    columns = torch.fft.fftfreq(width, **like)[None, :]
     gain = 1 / (rows**2 + columns**2).sqrt().clamp(min=1 / max(height, width))
     gain = (gain / (gain**2).mean().sqrt())[:, : width // 2 + 1]
     middle = numbers.mean(1, keepdim=True)
     mixed = middle + COLOUR * (numbers - middle)
-    return 0.5 + torch.fft.irfft2(torch.fft.rfft2(mixed) * gain, s=(height, width))
+    pictures: Tensor = 0.5 + torch.fft.irfft2(torch.fft.rfft2(mixed) * gain, s=(height, width))
+    return pictures

@@ -8,16 +8,17 @@ V is total variation, R the mean squared distance from [0, 1] (both in `penaltie
 (`precondition.natural`) and starts as plain grey, so that what the layer does not fix stays smooth and grey; the
 minimum is sought by L-BFGS, every picture with its own curvature (`lbfgs`).
 
-**How strong the prior is follows from the layer, by one rule for all.** The first part of the steps takes `tv` as it
-stands. The last part takes tv · min(1, error / 2 %), with the error that each picture has by then. A layer that fixes
-the picture reaches a small error and is then let go of the prior, so that the original comes back to the last digit; a
-deep one, which many pictures satisfy, keeps it whole and shows the smooth one among them. The rule has no unit: the
-error is relative to Φ₀, and V is a mean over pixels in [0, 1].
+**How strong the prior is follows from the layer, by one rule for all.** The first half of the steps takes `tv` as it
+stands. The second takes tv · min(1, error / 2 %), with the error that each picture has by then. A layer that fixes
+the picture reaches a small error and is then let go of the prior, so that the original comes back; a deep one, which
+many pictures satisfy, keeps it whole and shows the smooth one among them. The rule has no unit: the error is relative
+to Φ₀, and V is a mean over pixels in [0, 1].
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from torchloupe.budget import BYTES, at_once
 from torchloupe.errors import UsageError
 from torchloupe.hooks import inspecting, maps
-from torchloupe.lbfgs import lbfgs
+from torchloupe.lbfgs import Loss, lbfgs
 from torchloupe.network import check_pictures
 from torchloupe.optimize import Picture, optimize
 from torchloupe.penalties import out_of_range, total_variation
@@ -41,7 +42,7 @@ Error = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n"]]
 
 STEPS, STEPS_EACH = 80, 24
 """Passes by default; one channel is a small aim, and there are many of them."""
-ROUGH = 0.6
+ROUGH = 0.5
 """Share of the steps that keep the whole prior."""
 FITTED = 0.02
 """Error below which the prior is given up in proportion."""
@@ -97,10 +98,10 @@ def invert(
 
     `channels`: all where None; together, or with `each` one picture per channel. `start`: grey (or, where a unit does
     not answer to grey, the nearest of eight natural noises), or one natural noise of `seed`, the same for all.
-    `steps`: by default 80, with `each` 24. `tv` and `bounds` weigh total variation and values outside [0, 1]. `jitter` shifts the
-    picture by up to so many pixels, anew at each step, around its edges; no curvature can be learned from such a moving
-    aim, so that Adam takes the place of L-BFGS, and the prior stays whole. A dead channel (zero at every position)
-    says nothing: its picture is the start, smoothed, and its error NaN.
+    `steps`: passes through the network, by default 80, with `each` 24. `tv` and `bounds` weigh total variation and
+    values outside [0, 1]. `jitter` shifts the picture by up to so many pixels, anew at each step, around its edges; no
+    curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.
+    A dead channel (zero at every position) says nothing: its picture is the start, smoothed, and its error NaN.
 
     Raises:
         DataError: no pictures in [0, 1].
@@ -116,8 +117,8 @@ def invert(
     steps = (STEPS_EACH if each else STEPS) if steps is None else steps
     if steps < 1 or tv < 0 or bounds < 0 or jitter < 0 or start not in ("grey", "noise") or not len(images):
         raise UsageError(
-            f"invert takes at least one picture and step, start 'grey' or 'noise', and tv, bounds, jitter "
-            f"from 0 up, not {len(images)} pictures, steps={steps}, start={start!r}, tv={tv}, bounds={bounds}, jitter={jitter}."
+            "invert takes at least one picture and step, start 'grey' or 'noise', tv, bounds, jitter from 0 up, not "
+            f"{len(images)} pictures, {steps=}, {start=}, {tv=}, {bounds=}, {jitter=}."
         )
     settings = _Settings(start, steps, tv, bounds, jitter, seed)
     layer = resolve(model, layer, images)
@@ -164,7 +165,7 @@ def _invert(
         groups = torch.tensor([[c] for c in asked] if each else [asked])
         image = torch.arange(len(images)).repeat_interleave(len(groups))
         group = torch.arange(len(groups)).repeat(len(images))
-        chunks = torch.arange(len(image)).split(at_once(model, layer, images, BYTES // 2))
+        chunks = torch.split(torch.arange(len(image)), at_once(model, layer, images, BYTES // 2))
         parts = []
         for number, units in enumerate(chunks):
             originals = images[image[units].to(images.device)]
@@ -178,9 +179,9 @@ def _invert(
                 left = torch.where(dead, torch.nan, error(pictures))
                 scores = left, psnr(pictures, originals), ssim(pictures, originals)
             parts.append([part.cpu() for part in (pictures, *scores, history.T)])
-    pictures, left, signal, similar, history = (torch.cat(part) for part in zip(*parts, strict=True))
-    channel = groups[group, 0] if each else torch.full_like(image, -1)
-    return Inversion(layer, pictures, images.cpu(), image, channel, left, signal, similar, history.T, None)
+        pictures, left, signal, similar, history = (torch.cat(part) for part in zip(*parts, strict=True))
+        channel = groups[group, 0] if each else torch.full_like(image, -1)
+        return Inversion(layer, pictures, images.cpu(), image, channel, left, signal, similar, history.T, None)
 
 
 def _aim(
@@ -225,20 +226,22 @@ def _search(
         step_done(len(history) - 1)
 
     if settings.jitter:
-        moved = _jitter(settings.jitter, noise)
-        free = _Numbers(numbers)
-        whole = lambda x: loss(x, settings.tv)  # noqa: E731
-        found = optimize(whole, free, steps=settings.steps, lr=RATE, transforms=[moved], on_step=on_step)
-        return found, torch.stack(history)
-    tv: Tensor | float = settings.tv
-    rough = math.ceil(ROUGH * settings.steps)
-    for steps, first in ((rough, FIRST), (settings.steps - rough, AGAIN)):
-        weight = tv  # bound below: the rule of the last part must not reach back
-        numbers = lbfgs(
-            lambda x, weight=weight: loss(natural(x), weight), numbers, steps=steps, first=first, on_step=on_step
+        found = optimize(
+            partial(loss, tv=settings.tv),
+            _Numbers(numbers),
+            steps=settings.steps,
+            lr=RATE,
+            transforms=[_jitter(settings.jitter, noise)],
+            on_step=on_step,
         )
-        with torch.no_grad():
-            tv = settings.tv * (error(natural(numbers)) / FITTED).clamp(max=1)
+        return found, torch.stack(history)
+    rough = math.ceil(ROUGH * settings.steps)
+    whole: Loss = lambda x: loss(natural(x), settings.tv)  # noqa: E731
+    numbers = lbfgs(whole, numbers, steps=rough, first=FIRST, on_step=on_step)
+    with torch.no_grad():
+        weight = settings.tv * (error(natural(numbers)) / FITTED).clamp(max=1)
+    eased: Loss = lambda x: loss(natural(x), weight)  # noqa: E731
+    numbers = lbfgs(eased, numbers, steps=settings.steps - rough, first=AGAIN, on_step=on_step)
     with torch.no_grad():
         return natural(numbers).clamp(0, 1), torch.stack(history)
 
