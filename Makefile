@@ -7,9 +7,10 @@ DEV := $(VENV)/.ready-dev
 
 .PHONY: run test check format clean
 
-run: $(READY)  ## the main job: train and test on CIFAR-10 (or, without it, on shapes)
+run: $(READY)  ## the main job: train, test and look inside on CIFAR-10 (or, without it, on shapes)
 	$(BIN)/torchloupe train --data auto --preset quick
 	$(BIN)/torchloupe test last
+	$(BIN)/torchloupe pictures last
 
 test: $(DEV) check  ## everything that can fail
 	$(BIN)/pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")

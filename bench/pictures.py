@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from common import Timed, ratio, table, timed, write
 from study_way import deconvolve_first, maximise_one
-
 from torchloupe.api import run
 from torchloupe.catalog import METHODS
 from torchloupe.hooks import inspecting, maps
@@ -54,7 +54,7 @@ def one(method: str, model: str, data: str, runs: int) -> dict[str, Any]:
         more["copies"] = 1
         if model == STUDY:
             more["channels"] = list(range(8))
-            studied.best = lambda layer, progress=None: None  # type: ignore[method-assign, misc, assignment]
+            studied.best = lambda layer, progress=None: None  # type: ignore[method-assign]
         else:
             studied.best("last" if False else "layer3.1")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -115,9 +115,9 @@ def captum_first(model: torch.nn.Module, pictures: torch.Tensor) -> None:
     """captum, one call a channel."""
     from captum.attr import NeuronDeconvolution
 
-    bare = model.bare
-    conv = bare.get_submodule("conv1")  # type: ignore[operator, union-attr]
-    method = NeuronDeconvolution(bare, conv)  # type: ignore[arg-type]
+    bare: Any = model.bare
+    conv = bare.get_submodule("conv1")
+    method = NeuronDeconvolution(bare, conv)
     for channel in range(64):
         method.attribute(pictures.clone().requires_grad_(), lambda out, c=channel: out[:, c].sum((1, 2)))
 
@@ -197,15 +197,14 @@ def growth(loupe: str, data: str) -> str:
     studied.best("layer3.1")
     split = studied.pictures()
     assert split is not None
-    rows: list[list[object]] = []
-    for units in (16, 64, 256):
-        rows.append(
-            [
-                "maximize, units",
-                units,
-                timed(lambda: run("maximize", studied, "last", channels=list(range(units)), copies=1), 1),
-            ]
-        )
+    rows: list[list[object]] = [
+        [
+            "maximize, units",
+            units,
+            timed(lambda: run("maximize", studied, "last", channels=list(range(units)), copies=1), 1),
+        ]
+        for units in (16, 64, 256)
+    ]
     for count in (4, 16, 64):
         pictures = split.images[:count].float() / 255
         rows.append(["invert, pictures", count, timed(lambda: run("invert", studied, "last", pictures, twin=False), 1)])

@@ -40,13 +40,13 @@ def keep_strongest(features: Tensor, fraction: float) -> Tensor:
 def deconvolve_first(model: nn.Module, layer: str, pictures: Tensor, fraction: float = 0.1) -> Tensor:
     """Deconvolve the first convolution's maps of each picture, one picture at a time."""
     conv = model.get_submodule(layer)
-    assert isinstance(conv, nn.Conv2d)
+    assert isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str)
     out = []
     with inspecting(model), torch.no_grad():
         for picture in pictures:
             features = maps(model, layer, picture[None])[0]
             kept = keep_strongest(features, fraction)
-            height = (picture.shape[1] + 2 * conv.padding[0] - conv.kernel_size[0]) % conv.stride[0]  # type: ignore[operator]
+            height = (picture.shape[1] + 2 * conv.padding[0] - conv.kernel_size[0]) % conv.stride[0]
             out.append(
                 F.conv_transpose2d(
                     kept[None], conv.weight, stride=conv.stride, padding=conv.padding, output_padding=height

@@ -43,7 +43,7 @@ class Conv(Op):
     def back(self, g: Tensor, rule: str) -> Tensor:
         c = self.conv
         extra = [
-            (n + 2 * int(p) - d * (k - 1) - 1) % s
+            (n + 2 * int(str(p)) - d * (k - 1) - 1) % s
             for n, p, d, k, s in zip(self.sides, c.padding, c.dilation, c.kernel_size, c.stride, strict=True)
         ]
         return F.conv_transpose2d(g, self.weight, None, c.stride, c.padding, extra, c.groups, c.dilation)  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def study(net: Study, blocks: int) -> list[Op]:
 def resnet_cifar(net: ResNetCifar) -> list[Op]:
     ops: list[Op] = [Conv(net.conv1, net.bn1), Relu()]
     for block in (*net.layer1, *net.layer2, *net.layer3):
-        body: list[Op] = [Conv(block.conv1, block.bn1), Relu(), Conv(block.conv2, block.bn2)]  # type: ignore[arg-type]
-        shortcut: list[Op] = [Subsample(block.new, block.stride)] if block.new or block.stride > 1 else []  # type: ignore[arg-type, operator]
+        body: list[Op] = [Conv(block.conv1, block.bn1), Relu(), Conv(block.conv2, block.bn2)]
+        shortcut: list[Op] = [Subsample(block.new, block.stride)] if block.new or block.stride > 1 else []
         ops += [Sum(body, shortcut), Relu()]
     return ops

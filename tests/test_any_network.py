@@ -67,7 +67,8 @@ class Mine(nn.Module):
 
 def from_file(folder: Path) -> nn.Module:
     (folder / "mine.py").write_text(OWN_FILE)
-    return load(f"{folder / 'mine.py'}:Mine", classes=4)
+    net: nn.Module = load(f"{folder / 'mine.py'}:Mine", classes=4)
+    return net
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -20,6 +20,7 @@ MAY_WRITE = {
     "data/partfile.py": "a download under way",
     "foreign/worker.py": "a temporary folder, in a process of its own",
 }
+VIEWS = [path.stem for path in (ROOT / "views").glob("*.py") if path.stem not in ("__init__", "common")]
 NO_EXAMPLE = {
     "cli/__init__.py:main": "ends the process",
     "cli/options.py:stack": "its examples are the commands",
@@ -62,6 +63,14 @@ NO_EXAMPLE = {
     "verdict.py:write_confusion": "writes files",
     "verdict.py:write_verdict": "writes files",
     "render.py:style": "changes nothing to be seen",
+    "again.py:again": "needs a saved picture",
+    "cli/show.py:tell": "prints",
+    "hooks.py:watching": "trace shows it",
+    "inputs.py:from_words": "needs a data set; from_split shows it",
+    "optimize.py:ignore": "does nothing",
+    "study_set.py:make": "writes a folder of pictures",
+    "subject.py:keep_statistics": "needs a run; measure shows it",
+    **{f"views/{name}.py:view": "draws; Shown.figure shows it" for name in VIEWS},
 }
 
 
@@ -122,8 +131,52 @@ def test_imports_point_one_way(file: str, banned: tuple[str, ...]) -> None:
     assert not uses(FILES[file], *(f"torchloupe.{module}" for module in banned))
 
 
+METHODS = [f for f in FILES if f.startswith("methods/") and not f.endswith("__init__.py")]
+DRAWING = (
+    "render",
+    "contact",
+    "views",
+    "tint",
+    "look",
+    "api",
+    "shown",
+    "inputs",
+    "subject",
+    "catalog",
+    "console",
+    "cli",
+)
+
+
+@pytest.mark.parametrize(
+    "file", [*METHODS, "hooks.py", "rules.py", "backward.py", "optimize.py", "lbfgs.py", "survey.py", "receptive.py"]
+)
+def test_methods_and_what_they_stand_on_know_tensors_only(file: str) -> None:
+    """No drawing, no paths, no printing; methods do not know one another."""
+    assert not uses(FILES[file], *(f"torchloupe.{module}" for module in DRAWING), "PIL", "pathlib", "matplotlib")
+    others = {f"torchloupe.{other[:-3].replace('/', '.')}" for other in METHODS if other != file}
+    assert not uses(FILES[file], *others)
+    called = {node.func.id for node in ast.walk(FILES[file]) if isinstance(node, ast.Call) and hasattr(node.func, "id")}
+    assert not called & {"print", "open"}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.startswith(("views/", "scores/"))])
+def test_views_and_scores_stand_below_the_entry(file: str) -> None:
+    above = ("api", "shown", "subject", "inputs", "catalog", "cli", "train")
+    assert not uses(FILES[file], *(f"torchloupe.{module}" for module in above))
+
+
 def test_config_and_errors_are_light() -> None:
-    for file in ("config.py", "errors.py", "console.py", "__init__.py", "models/__init__.py", "cli/options.py"):
+    for file in (
+        "catalog.py",
+        "look.py",
+        "config.py",
+        "errors.py",
+        "console.py",
+        "__init__.py",
+        "models/__init__.py",
+        "cli/options.py",
+    ):
         top = [node for node in FILES[file].body if isinstance(node, ast.Import | ast.ImportFrom)]
         assert not any(uses(node, "torch", "numpy", "matplotlib", "PIL", "rich") for node in top)
 
@@ -158,6 +211,9 @@ def test_hooks_live_in_hooks_py(file: str) -> None:
     assert file == "hooks.py" or not hooks
 
 
+SAVES_ATOMICALLY = ("safetensors.torch", "shown", "made")  # the first gives bytes; the others are a method's result
+
+
 def writes(node: ast.AST) -> str | None:
     """What a call writes with, if it opens or saves a file by name."""
     if not isinstance(node, ast.Call):
@@ -167,7 +223,7 @@ def writes(node: ast.AST) -> str | None:
     owner = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
     if method in ("write_bytes", "write_text", "save_file", "savetxt", "tofile", "symlink_to", "copyfile", "move"):
         return method
-    if (method == "save" and owner != "safetensors.torch") or (owner, method) == ("os", "open"):
+    if (method == "save" and owner not in SAVES_ATOMICALLY) or (owner, method) == ("os", "open"):
         return (
             f"{owner}.{method}" if "O_RDONLY" not in ast.unparse(node) and "devnull" not in ast.unparse(node) else None
         )

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nets import RELUS, Functional, PreActivation, Vgg, stirred
 from oracle import Conv, MaxPool, Op, backwards, forwards, resnet_cifar, study
-from torchloupe.backward import Backward, seeds
+from torchloupe.backward import seeds
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.hooks import OUTPUT, inspecting, maps
 from torchloupe.methods.deconvnet import deconvnet
@@ -95,7 +95,7 @@ def test_each_channel_alone_adds_up_for_the_gradient_and_is_walked_by_hand_for_a
             close(found.signal[place::2], backwards(ops, start, rule))
     whole = gradient(net, layer, x, keep=0.5, channels=[1, 6], twin=False).signal
     alone = gradient(net, layer, x, keep=0.5, channels=[1, 6], each=True, twin=False).signal
-    close(alone.unflatten(0, (3, 2)).sum(1), whole)
+    close(alone.view(3, 2, *alone.shape[1:]).sum(1), whole)
 
 
 @EACH_RULE
@@ -191,13 +191,12 @@ def test_a_relu_is_obeyed_however_it_is_written(rule: str, written: str) -> None
     ],
 )
 def test_other_rectifiers_by_the_written_rule(rule: str, f: Any) -> None:
-    conv = stirred(nn.Conv2d(3, 5, 3))
+    conv, tail = cast(Any, stirred(nn.Conv2d(3, 5, 3))), cast(Any, stirred(nn.Conv2d(5, 4, 3), seed=5))
 
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv = conv
-            self.tail = stirred(nn.Conv2d(5, 4, 3), seed=5)
+            self.conv, self.tail = conv, tail
 
         def forward(self, x: Tensor) -> Tensor:
             out: Tensor = self.tail(f(self.conv(x)))
@@ -205,13 +204,13 @@ def test_other_rectifiers_by_the_written_rule(rule: str, f: Any) -> None:
 
     net, x = Net(), pictures(1, (9, 8))
     with torch.no_grad():
-        before = net.conv(x)
+        before = conv(x)
         h = 1e-6
         slope = (f(before + h) - f(before - h)) / (2 * h)  # a numeric derivative
         start = net(x)
-        g = F.conv_transpose2d(start, net.tail.weight)
+        g = F.conv_transpose2d(start, tail.weight)
     passed = {"gradient": g * slope, "deconvnet": g.clamp(min=0), "guided": g.clamp(min=0) * slope.clamp(min=0)}[rule]
-    close(RULES[rule](net, "tail", x, keep=1.0, twin=False).signal, F.conv_transpose2d(passed, net.conv.weight), 1e-6)
+    close(RULES[rule](net, "tail", x, keep=1.0, twin=False).signal, F.conv_transpose2d(passed, conv.weight), 1e-6)
 
 
 def test_forward_values_are_untouched_by_the_rules() -> None:
@@ -270,7 +269,7 @@ def test_the_twin_is_another_network_and_ours_is_left_alone() -> None:
     assert found.twin is not None and found.twin.twin is None
     assert not torch.allclose(found.twin.signal, found.signal)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-    again, other = (cast(Backward, deconvnet(net, layer, pictures(2, side), seed=s)) for s in (1, 2))
+    again, other = (deconvnet(net, layer, pictures(2, side), seed=s) for s in (1, 2))
     assert again.twin is not None and other.twin is not None
     assert torch.equal(found.twin.signal, again.twin.signal) and not torch.equal(again.twin.signal, other.twin.signal)
 
@@ -302,6 +301,46 @@ def test_hidden_rectifiers_are_refused_not_ignored() -> None:
     gradient(Compared(), "b", x, twin=False)  # needs no rule
 
 
+class ByHand(nn.Module):
+    """GELU by its tanh formula, or tanh itself: no rectifier that a rule could act on."""
+
+    def __init__(self, f: Any) -> None:
+        super().__init__()
+        self.a, self.f, self.b = nn.Conv2d(3, 4, 3), f, nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b(self.f(self.a(x)))
+        return out
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        torch.tanh,
+        lambda x: x.tanh(),
+        nn.Tanh(),
+        nn.Sigmoid(),
+        lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.04 * x**3))),
+        lambda x: x * torch.sigmoid(1.702 * x),
+        lambda x: (x + x.abs()) / 2,
+    ],
+)
+def test_the_rules_are_never_the_plain_gradient_under_another_name(f: Any) -> None:
+    net, x = ByHand(f), pictures(1, (9, 9)).float()
+    for method in (deconvnet, guided):
+        with pytest.raises(ModelError, match="no rectifier"):
+            method(net, "b", x, twin=False)
+        method(net, "a", x, twin=False)  # linear up to there: the three are one, rightly
+    gradient(net, "b", x, twin=False)
+
+
+def test_a_gate_beside_a_rectifier_passes_its_own_derivative() -> None:
+    gated = ByHand(lambda x: F.relu(x) * torch.sigmoid(x.mean((2, 3), keepdim=True)))
+    x = pictures(1, (9, 9)).float()
+    found = [RULES[rule](gated, "b", x, twin=False).signal for rule in ("deconvnet", "gradient")]
+    assert not torch.allclose(*found)
+
+
 def test_bad_settings_are_refused() -> None:
     net, layer, _, side = CASES["vgg"]
     x = pictures(2, side)
@@ -314,4 +353,4 @@ def test_bad_settings_are_refused() -> None:
         ({"position": torch.zeros(3, 2, dtype=torch.int64)}, "position is"),
     ):
         with pytest.raises(UsageError, match=said):
-            deconvnet(net, layer, x, twin=False, **settings)  # type: ignore[arg-type]
+            deconvnet(net, layer, x, twin=False, **cast(Any, settings))

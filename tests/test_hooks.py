@@ -108,7 +108,7 @@ def test_the_first_call_of_a_layer_that_runs_twice() -> None:
 
 
 def test_everything_is_put_back_module_by_module() -> None:
-    net = build("resnet20").train()
+    net: Any = build("resnet20").train()
     net.layer1.eval()
     net.conv1.weight.requires_grad_(False)
     modes = [module.training for module in net.modules()]

@@ -3,17 +3,17 @@
 import functools
 import inspect
 from collections.abc import Callable
-from importlib import import_module
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from torchloupe.catalog import METHODS, Method, find
+from torchloupe.catalog import METHODS, Method, find, load_function
 from torchloupe.console import Console, Tick
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
-from torchloupe.inputs import Images, drawn, from_anything
+from torchloupe.inputs import Images, drawn, from_anything, from_split, top_count
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject, subject
 
@@ -35,6 +35,7 @@ def run(
     Raises:
         UsageError: an unknown method or setting, or no pictures and no data to take some from.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     >>> run("feature-maps", net, "0", torch.rand(1, 3, 5, 5)).maps.shape
     torch.Size([1, 8, 3, 3])
@@ -49,7 +50,10 @@ def run(
         arguments["channels"] = [channels] if isinstance(channels, int) else channels
     if method.seeded:
         arguments["seed"] = seed
-    if method.takes in ("pictures", "start"):
+    if (count := top_count(images)) and any(setting.name == "position" for setting in method.settings):
+        taken, arguments["channels"], arguments["position"] = _strongest(studied, wanted, channels, count, progress)
+        arguments["images"] = taken.pictures
+    elif method.takes in ("pictures", "start"):
         taken = _pictures(studied, images, seed, needed=method.takes == "pictures")
         arguments["images"] = None if taken is None else taken.pictures
     elif method.takes == "dataset":
@@ -96,6 +100,22 @@ def _pictures(studied: Subject, images: Any, seed: int, *, needed: bool) -> Imag
     return drawn(known, seed, studied.size)
 
 
+def _strongest(
+    studied: Subject, layer: str, channels: Any, count: int, progress: Tick | None
+) -> tuple[Images, Tensor, Tensor]:
+    """Return the pictures that drive each channel most, and for each picture its channel and strongest position."""
+    known, split = studied.dataset(), studied.pictures()
+    if known is None or split is None:
+        raise UsageError(f"top:{count} looks through a data set: name one (--data, data=…).")
+    asked = [channels] if isinstance(channels, int) else channels
+    search = load_function(find("top-examples").compute)
+    found = search(studied.model, layer, split, channels=asked, count=count, progress=progress)
+    word = "test" if split is known.test else "train"
+    taken = from_split(split, found.index.flatten().tolist(), word, known.classes, studied.size)
+    units = found.channel.repeat_interleave(found.index.shape[1])
+    return replace(taken, words=(f"top:{count}",)), units, found.position.flatten(0, 1)
+
+
 def _split(studied: Subject, given: Any) -> Any:
     if isinstance(given, Dataset):
         return given.test if len(given.test) else given.train
@@ -122,17 +142,6 @@ def _needs(
         split = studied.pictures() if arguments["best"] is not None else None
         told["best_of"] = None if split is None else len(split)
     return told
-
-
-def load_function(where: str) -> Callable[..., Any]:
-    """Import `module:function`.
-
-    >>> load_function("math:sqrt")(9.0)
-    3.0
-    """
-    module, _, name = where.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function
 
 
 def method(function: str) -> Callable[..., Shown]:

@@ -16,11 +16,13 @@ from torchloupe.budget import at_once
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.hooks import inspecting, maps
 from torchloupe.network import check_pictures
+from torchloupe.receptive import receptive_fields
 from torchloupe.rules import Rule, relu_backward
 from torchloupe.scores.twin import randomised
 from torchloupe.survey import channel_list, placed, resolve
 
 Position = str | tuple[int, int] | Int64[Tensor, "b 2"] | None
+Channels = list[int] | Int64[Tensor, "b"] | None
 Progress = Callable[[int, int], None]
 
 
@@ -37,6 +39,8 @@ class Backward:
     """Which picture each result belongs to."""
     channel: Int64[Tensor, "n"]
     """Which channel it started from; -1: all of them together."""
+    box: Int64[Tensor, "n 4"] | None
+    """What its position sees, where it started from one: top, left, bottom, right in pixels, half open."""
     keep: float
     """Share of each map that it started from; 0 where it was one position."""
     kept: Int64[Tensor, "n"]
@@ -52,7 +56,7 @@ def walk(
     rule: Rule,
     *,
     keep: float,
-    channels: list[int] | None,
+    channels: Channels,
     each: bool,
     position: Position,
     twin: bool,
@@ -60,6 +64,8 @@ def walk(
     progress: Progress | None,
 ) -> Backward:
     """Walk backwards from the kept activations of a layer, by a rule.
+
+    With `each` every channel of every picture by itself; with one channel a picture (`[b]`) that one alone.
 
     Raises:
         ModelError: no such layer, no signal that reaches the picture, or a network that hides its rectifiers.
@@ -79,49 +85,76 @@ def walk(
     with inspecting(model), relu_backward(model, rule):
         with torch.no_grad():
             count, *sides = maps(model, name, pictures[:1]).shape[1:]
-        asked = channel_list(channels, count, name)
         _check_position(position, sides, len(pictures), name)
-        image = torch.arange(len(pictures)).repeat_interleave(len(asked) if each else 1)
-        channel = torch.tensor(asked).repeat(len(pictures)) if each else torch.full((len(pictures),), -1)
+        image, channel, asked = _pairs(channels, each, count, len(pictures), name)
         size = at_once(model, name, pictures)
-        parts, kept = [], []
+        parts: list[tuple[Tensor, ...]] = []
         for start in range(0, len(image), size):
             chosen, units = image[start : start + size], channel[start : start + size]
             at = position[chosen] if isinstance(position, Tensor) else position
-            signal, cells = _chunk(
-                model, name, pictures[chosen], units if each else torch.tensor(asked), each, keep, at
-            )
-            parts.append(signal.cpu())
-            kept.append(cells.cpu())
+            signal, cells, place = _chunk(model, name, pictures[chosen], units, asked, keep, at)
+            parts.append((signal.cpu(), cells.cpu(), place.cpu()))
             if progress is not None:
                 progress(min(start + size, len(image)), len(image))
+    signals, kept, places = (torch.cat(each) for each in zip(*parts, strict=True))
+    single = position is not None and (asked is None or position != "max")  # of many maps the maxima are many places
+    box = _boxes(model, name, pictures, places) if single else None
     other = None
     if twin:
         settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
         other = walk(randomised(model, seed), name, images, rule, twin=False, progress=None, **settings)  # type: ignore[arg-type]
     fraction = keep if position is None else 0.0
     plain = pictures.detach().cpu()
-    return Backward(name, rule, torch.cat(parts), plain, image, channel, fraction, torch.cat(kept), other)
+    return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other)
+
+
+def _pairs(
+    channels: Channels, each: bool, count: int, pictures: int, layer: str
+) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], list[int] | None]:
+    """Return picture and channel of every walk; channel -1 and the list of channels where they go together."""
+    if isinstance(channels, Tensor):
+        if channels.shape != (pictures,):
+            raise UsageError(f"channels are numbers, or one for each of the {pictures} pictures.")
+        return torch.arange(pictures), torch.tensor(channel_list(channels.tolist(), count, layer)), None
+    asked = channel_list(channels, count, layer)
+    if not each:
+        return torch.arange(pictures), torch.full((pictures,), -1), asked
+    return torch.arange(pictures).repeat_interleave(len(asked)), torch.tensor(asked).repeat(pictures), None
 
 
 def _chunk(
-    model: nn.Module, layer: str, pictures: Tensor, units: Tensor, each: bool, keep: float, position: Position
-) -> tuple[Tensor, Tensor]:
-    """Walk some pictures back at once: from unit `units[i]` of picture i (`each`), or from all `units` of every one."""
+    model: nn.Module,
+    layer: str,
+    pictures: Tensor,
+    units: Tensor,
+    together: list[int] | None,
+    keep: float,
+    position: Position,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walk pictures back at once, each from its own of `units` or from all of `together`; signals, cells, a place."""
     x = pictures.clone().requires_grad_()
     features = maps(model, layer, x)
-    units = units.to(features.device)
     mask = torch.zeros_like(features)
-    if each:
-        rows = torch.arange(len(features), device=features.device)
-        mask[rows, units] = 1
+    if together is None:
+        mask[torch.arange(len(features)), units.to(features.device)] = 1
     else:
-        mask[:, units] = 1
+        mask[:, together] = 1
     start = seeds(features.detach(), keep, position) * mask
     (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
     if signal is None:
         raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
-    return signal.detach(), (start != 0).flatten(1).sum(1)
+    cells = start != 0
+    flat = cells.any(1).flatten(1).int().argmax(1)
+    return signal.detach(), cells.flatten(1).sum(1), torch.stack([flat // start.shape[3], flat % start.shape[3]], 1)
+
+
+def _boxes(model: nn.Module, layer: str, pictures: Tensor, places: Int64[Tensor, "n 2"]) -> Int64[Tensor, "n 4"] | None:
+    """Return what positions of a layer see; None where that is not known (the network's output)."""
+    field = receptive_fields(model, (int(pictures.shape[2]), int(pictures.shape[3])), [layer]).get(layer)
+    if field is None:
+        return None
+    rows, columns = field.rows[places[:, 0]], field.columns[places[:, 1]]
+    return torch.stack([rows[:, 0], columns[:, 0], rows[:, 1], columns[:, 1]], 1)
 
 
 def seeds(features: Float[Tensor, "b c y x"], keep: float, position: Position) -> Float[Tensor, "b c y x"]:

@@ -1,6 +1,8 @@
 """The ways of looking inside, one row each: what computes it, what draws it, what may be set. Imports no torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 from torchloupe.errors import UsageError, did_you_mean
@@ -196,3 +198,14 @@ def find(name: str) -> Method:
         names = [row.name for row in METHODS]
         raise UsageError(f"no method {name!r}{did_you_mean(name, names) or '.'} There are: {', '.join(names)}.")
     return row
+
+
+def load_function(where: str) -> Callable[..., Any]:
+    """Import `module:function`.
+
+    >>> load_function("math:sqrt")(9.0)
+    3.0
+    """
+    module, _, name = where.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function

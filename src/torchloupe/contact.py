@@ -20,7 +20,7 @@ PAGE = 64
 """Pictures on a sheet, 8 x 8."""
 SMALL, LARGE = 6.5, 11.0
 """Letters in points."""
-COLOURS = {
+COLOURS: dict[str, dict[str, Any]] = {
     "light": {
         "paper": (255, 255, 255),
         "ink": "#1d2330",
@@ -201,14 +201,14 @@ def _write(
     for (left, lower, wide), caption in zip(spots, sheet.captions, strict=False):
         for row, text in enumerate(caption.split("\n") if caption else ()):
             shown = fit(text, plan.letters, (wide + 0.8 * plan.gap) / plan.dpi)
-            at = lower + plan.gap // 3 + row * plan.line
-            axes.text(left, at, shown, size=plan.letters, color=colours["ink" if row == 0 else "quiet"], **common)
+            under = lower + plan.gap // 3 + row * plan.line
+            axes.text(left, under, shown, size=plan.letters, color=colours["ink" if row == 0 else "quiet"], **common)
     groups = range(0, plan.columns, sheet.group)
     for column in groups if sheet.heads else ():
         for i, text in enumerate(sheet.heads):
-            at = plan.left(column + i, sheet.group), plan.top - plan.line - plan.gap // 4
+            x, y = plan.left(column + i, sheet.group), plan.top - plan.line - plan.gap // 4
             shown = fit(text, plan.letters, (plan.cell[1] + plan.gap) / plan.dpi)
-            axes.text(*at, shown, size=plan.letters, color=colours["quiet"], **common)
+            axes.text(x, y, shown, size=plan.letters, color=colours["quiet"], **common)
     if sheet.title and look.title:
         shown = fit(sheet.title, large, (width - 2 * plan.margin) / plan.dpi)
         axes.text(plan.margin, 0.7 * plan.margin, shown, size=large, color=colours["ink"], **common)

@@ -41,7 +41,18 @@ def is_from_data(word: str) -> bool:
     >>> is_from_data("test:0-15"), is_from_data("cat.png")
     (True, False)
     """
-    return word == "samples" or re.fullmatch(r"(test|train)(:[\d,-]*)?", word) is not None
+    return word == "samples" or re.fullmatch(r"(test|train)(:[\d,-]*)?|top:\d+", word) is not None
+
+
+def top_count(images: Any) -> int | None:
+    """Return K where pictures are asked for as `top:K`, the K that drive each channel most.
+
+    >>> top_count(["top:9"]), top_count("test:0")
+    (9, None)
+    """
+    word = images[0] if isinstance(images, list | tuple) and len(images) == 1 else images
+    match = re.fullmatch(r"top:([1-9]\d*)", word) if isinstance(word, str) else None
+    return int(match[1]) if match else None
 
 
 def indices(text: str, what: str = "--channels") -> list[int]:
@@ -107,6 +118,8 @@ def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) 
 
             shown = shapes(train=10, test=DRAWN)
             parts.append(from_split(shown.test, range(DRAWN), "samples", shown.classes, size))
+        elif word.startswith("top:") and is_from_data(word):
+            raise UsageError(f"'{word}' stands alone, and for methods that start from one position, as deconvnet does.")
         elif is_from_data(word):
             if dataset is None:
                 raise UsageError(f"'{word}' needs a data set: give --data, or name picture files.")
@@ -164,6 +177,10 @@ def joined(parts: Sequence[Images]) -> Images:
 
     Raises:
         DataError: their sizes differ.
+
+    >>> one = Images(torch.zeros(1, 3, 8, 8), ("a",), None)
+    >>> joined([one, one]).names
+    ('a', 'a')
     """
     sizes = {tuple(part.pictures.shape[1:]) for part in parts}
     if len(sizes) != 1:

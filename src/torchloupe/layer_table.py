@@ -17,6 +17,7 @@ PICTURES = 4
 def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tuple[list[dict[str, Any]], int]:
     """Return a row a layer, in the order of their first ends, and on how many test pictures dead channels were counted.
 
+    >>> from torch import nn
     >>> rows, _ = rows_of(Subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), 0)
     >>> rows[0]["kernel"], rows[0]["field"]
     ('3x3', (3, 3))

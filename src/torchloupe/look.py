@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torchloupe.errors import UsageError
 
 INCH = {"mm": 25.4, "cm": 2.54, "in": 1.0, "pt": 72.0}
+SCALES = (None, "per_picture", "per_filter", "shared", "symmetric")
 SCREEN = 150
 """Dots an inch of a figure whose width is not set, and what `px` counts by."""
 
@@ -23,20 +24,24 @@ class Look:
     vmin: float | None = None
     vmax: float | None = None
     scale: str | None = None
-    """Range of values that colours span: per_picture (per_filter), shared or symmetric."""
+    """Range of values that colours span: per_picture (per_filter is the same), shared or symmetric."""
     columns: int | None = None
     title: bool = True
     """Write title and note."""
     colorbar: bool | None = None
     theme: str = "light"
+    overlay: bool = False
+    """Lay feature maps over the picture."""
 
     def __post_init__(self) -> None:
         """Refuse what no figure can be."""
         self.inches()
+        if self.scale == "per_filter":
+            object.__setattr__(self, "scale", "per_picture")
         if self.theme not in ("light", "dark"):
             raise UsageError(f"theme is light or dark, not {self.theme!r}.")
-        if self.scale not in (None, "per_picture", "shared", "symmetric"):
-            raise UsageError(f"scale is per_picture, shared or symmetric, not {self.scale!r}.")
+        if self.scale not in SCALES:
+            raise UsageError(f"scale is per_picture (per_filter), shared or symmetric, not {self.scale!r}.")
         if self.columns is not None and self.columns < 1:
             raise UsageError(f"columns must be 1 or more, not {self.columns}.")
         if self.vmin is not None and self.vmax is not None and not self.vmin < self.vmax:

@@ -37,6 +37,11 @@ def optimize(
     """Minimise every picture's own loss by Adam (Kingma & Ba 2015), the rate falling to zero along a cosine.
 
     Adam works number by number and losses are summed, so pictures do not influence one another.
+
+    >>> from torchloupe.parameters import Pixels
+    >>> dark = optimize(lambda seen: seen.mean((1, 2, 3)), Pixels(torch.full((2, 3, 4, 4), 0.5)), steps=20, lr=0.5)
+    >>> bool((dark < 0.1).all())
+    True
     """
     adam = torch.optim.Adam(picture.parameters(), lr=lr)
     for step in range(steps):

@@ -8,7 +8,9 @@
 
 `f` is ReLU in any form (module, function, method, in place, `clamp(min=0)`, `maximum` with zeros), or one of the
 functions that took its place (GELU, SiLU, ELU, leaky ReLU, …), for which the two rules above are our generalisation.
-All else (convolutions, normalisation, pooling, sigmoid gates, attention) hands back its own derivative.
+All else (convolutions, normalisation, pooling, sigmoid gates, attention) hands back its own derivative. A network
+whose only nonlinearity is of another kind (tanh, sigmoid, an activation written out by hand) is refused: there the
+rules would be the plain gradient under another name.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,12 +44,19 @@ RECTIFIERS: dict[Any, Callable[..., Tensor]] = {
 CLAMPS = {getattr(owner, name) for owner in (torch, Tensor) for name in ("clamp", "clamp_", "clip", "clip_")} | {
     getattr(owner, name) for owner in (torch, Tensor) for name in ("clamp_min", "clamp_min_")
 }
-THRESHOLDS = {F.threshold, F.threshold_, torch.threshold, torch.threshold_}
+THRESHOLDS = {getattr(owner, name) for owner in (F, torch) for name in ("threshold", "threshold_")}
 BOUNDED = {F.hardtanh, F.hardtanh_}
 MAXIMA = {torch.maximum, torch.max, torch.fmax, Tensor.maximum, Tensor.max, Tensor.fmax}
 COMPARISONS = {
     getattr(owner, name) for owner in (torch, Tensor) for name in ("gt", "ge", "lt", "le", "sign", "heaviside")
 } | {Tensor.__gt__, Tensor.__ge__, Tensor.__lt__, Tensor.__le__}
+
+OTHERS = {
+    getattr(owner, name)
+    for owner in (torch, Tensor)
+    for name in ("tanh", "tanh_", "sigmoid", "sigmoid_", "erf", "erf_", "abs", "abs_", "atan")
+} | {F.tanh, F.sigmoid, F.hardsigmoid, F.softsign, F.logsigmoid, F.tanhshrink, F.softshrink, F.hardshrink}
+"""Nonlinear, number by number, and no rectifier."""
 
 
 class _Rectifier(torch.autograd.Function):
@@ -69,6 +78,9 @@ class _Rules(TorchFunctionMode):
     def __init__(self, rule: Rule) -> None:
         super().__init__()
         self.rule = rule
+        self.met = False
+        self.other = ""
+        """A nonlinearity that is no rectifier, if one ran."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -77,12 +89,15 @@ class _Rules(TorchFunctionMode):
             return func(*args, **kwargs)
         found = _rectifier(func, args, kwargs)
         if found is None:
+            if func in OTHERS and x.requires_grad:
+                self.other = getattr(func, "__name__", str(func))
             if func in COMPARISONS and x.requires_grad:
                 raise ModelError(
                     f"the network compares features with a number ({getattr(func, '__name__', func)}), as in "
                     f"x * (x > 0): the {self.rule} rule cannot see such a rectifier. Use torch.relu in its place."
                 )
             return func(*args, **kwargs)
+        self.met = True
         x, function = found
         rectified = self._apply(x, function)
         in_place = bool(kwargs.get("inplace")) or getattr(func, "__name__", "").endswith("_")
@@ -108,7 +123,7 @@ def _applied(x: Tensor, y: Tensor, slope: Tensor | None) -> Tensor:
 
 def _rectifier(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
     """Return what a call rectifies and by which function, or None if it is no rectifier."""
-    x = args[0] if args else kwargs.get("input", kwargs.get("self"))
+    x: Tensor = args[0] if args else kwargs.get("input", kwargs.get("self"))  # type: ignore[assignment]
     rest = args[1:]
     options = {name: value for name, value in kwargs.items() if name not in ("input", "self", "inplace")}
     if func in RECTIFIERS:
@@ -136,7 +151,7 @@ def _rectifier(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Tensor, Ca
     if func in MAXIMA and isinstance(other, Tensor) and other.is_floating_point():
         if _zero(other):
             return x, torch.relu
-        if isinstance(x, Tensor) and _zero(x):
+        if _zero(x):
             return other, torch.relu
     return None
 
@@ -154,7 +169,8 @@ def relu_backward(model: nn.Module, rule: Rule) -> Iterator[None]:
     Forward values are unchanged. Run the forward and the backward pass inside.
 
     Raises:
-        ModelError: the network hides its rectifiers (TorchScript, `torch.compile`, `x * (x > 0)`).
+        ModelError: the network hides its rectifiers (TorchScript, `torch.compile`, `x * (x > 0)`), or has none but
+            another nonlinearity.
 
     >>> x = torch.tensor([-1.0, 2.0], requires_grad=True)
     >>> with relu_backward(nn.ReLU(), "deconvnet"):
@@ -176,5 +192,10 @@ def relu_backward(model: nn.Module, rule: Rule) -> Iterator[None]:
                 f"'{name or kind}' went through torch.compile, which hides its rectifiers: pass the "
                 "module that it was made from (._orig_mod)."
             )
-    with _Rules(rule):
+    with _Rules(rule) as rules:
         yield
+    if rules.other and not rules.met:
+        raise ModelError(
+            f"the network computes {rules.other} and no rectifier that can be seen, so that the {rule} rule would be "
+            "the plain gradient: ask for `gradient`, or use torch.relu or F.gelu in its place."
+        )

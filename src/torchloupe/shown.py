@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchloupe import __version__
-from torchloupe.catalog import Method
+from torchloupe.catalog import Method, load_function
 from torchloupe.checkpoint import save_tensors
 from torchloupe.errors import UsageError
 from torchloupe.inputs import Images, is_from_data
@@ -84,8 +84,6 @@ class Shown:
 
     def sheets(self, look: Look | None = None) -> "list[Sheet]":
         """Return the contact sheets."""
-        from torchloupe.api import load_function
-
         sheets: list[Sheet] = load_function(self.method.view)(self.result, look or Look(), self.about)
         return sheets
 

@@ -1,6 +1,6 @@
 """One look at a whole forward pass: which layers run, in which order, and what they put out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -84,11 +84,11 @@ def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None) -> 
     calls: dict[str, Call] = {}
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
-        times = calls[name].times + 1 if name in calls else 1
-        old = calls.get(name)
-        shape, storage = tuple(output.shape), output.data_ptr()
         kept.append(output)  # alive until the end, so that no address comes twice
-        calls[name] = Call(name, module, *((old.shape, times, old.storage) if old else (shape, 1, storage)))  # type: ignore[arg-type]
+        if name in calls:
+            calls[name] = replace(calls[name], times=calls[name].times + 1)
+        else:
+            calls[name] = Call(name, module, tuple(output.shape), 1, output.data_ptr())
 
     kept: list[Tensor] = []
     picture = example(model) if picture is None else placed(model, picture)

@@ -58,13 +58,13 @@ def _print(rows: list[dict[str, Any]], studied: "Subject") -> None:
 
 def _cell(row: dict[str, Any], name: str) -> str:
     if name == "layer":
-        return row["name"] + (f"  (runs {row['times']} times)" if row["times"] > 1 else "")
+        return str(row["name"]) + (f"  (runs {row['times']} times)" if row["times"] > 1 else "")
     if name == "output":
         return " x ".join(map(str, row["output"]))
     if name == "parameters":
         return f"{row['parameters']:,}" if row["parameters"] else ""
     if name == "kernel":
-        return row["kernel"] or ""
+        return str(row["kernel"])
     if name == "field":
         if row["field"] is None:
             return ""

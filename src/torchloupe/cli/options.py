@@ -52,7 +52,9 @@ untitled = stack(
     click.option("--vmin", type=float, help="Value at the lower end of the colour map."),
     click.option("--vmax", type=float, help="Value at its upper end."),
     click.option(
-        "--scale", type=click.Choice(["per_picture", "shared", "symmetric"]), help="Range of values that colours span."
+        "--scale",
+        type=click.Choice(["per_picture", "per_filter", "shared", "symmetric"]),
+        help="Range of values that colours span; per_filter is per_picture.",
     ),
     click.option("--columns", type=click.IntRange(1), help="Pictures side by side."),
     click.option("--colorbar/--no-colorbar", default=None, help="Draw the scale of colours."),

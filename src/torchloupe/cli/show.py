@@ -56,7 +56,7 @@ def command(row: Method) -> click.Command:
         _show(row, model, options)
 
     text = row.summary + _takes(row)
-    return click.Command(row.name, callback=call, params=call.__click_params__[::-1], help=text)  # type: ignore[attr-defined]
+    return click.Command(row.name, callback=call, params=call.__click_params__[::-1], help=text)
 
 
 def _takes(row: Method) -> str:
@@ -80,7 +80,11 @@ def _options(row: Method) -> list[Any]:
         options.append(click.option("--channels", default="all", show_default=True, help="0,3-9 or all."))
     if row.takes in ("pictures", "start"):
         text = "Files or folders, test:0-15, train:0-15 or samples; may be repeated."
+        if any(setting.name == "position" for setting in row.settings) and row.takes == "pictures":
+            text += " top:9: the nine of the data that drive each channel most, cropped to what it sees."
         options.append(click.option("--pictures", multiple=True, help=text))
+    if row.name == "feature-maps":
+        options.append(click.option("--overlay", is_flag=True, help="Lay each map over the picture."))
     if row.seeded or row.takes == "pictures":
         options.append(click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn."))
     for setting in row.settings:

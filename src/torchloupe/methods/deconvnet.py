@@ -5,7 +5,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchloupe.backward import Backward, Position, Progress, walk
+from torchloupe.backward import Backward, Channels, Position, Progress, walk
 
 
 def deconvnet(
@@ -14,7 +14,7 @@ def deconvnet(
     images: Float[Tensor, "b c h w"],
     *,
     keep: float = 0.1,
-    channels: list[int] | None = None,
+    channels: Channels = None,
     each: bool = False,
     position: Position = None,
     twin: bool = True,
@@ -27,8 +27,8 @@ def deconvnet(
 
     Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel. `twin` adds the same through the network with random weights, drawn by `seed`
-    (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.

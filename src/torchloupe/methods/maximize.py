@@ -61,25 +61,25 @@ class _Goal:
     layer: str
     channels: list[int]
     each: bool
-    position: tuple[int, int] | str | None
+    position: tuple[int, int] | None
     direction: Tensor | None
 
-    def of(self, model: nn.Module, pictures: Tensor, units: Tensor | None) -> Tensor:
-        """Return the activation of each picture `[n]`, or without `units` of each picture and unit `[n, units]`."""
-        features = maps(model, self.layer, pictures)
-        if self.position is None:
-            values = features.mean((2, 3))
-        else:
-            middle = (features.shape[2] // 2, features.shape[3] // 2)
-            y, x = middle if isinstance(self.position, str) else self.position
-            values = features[:, :, y, x]
+    @property
+    def units(self) -> list[int]:
+        """The channels that have a picture of their own; -1: one for all of them."""
+        return self.channels if self.each else [-1]
+
+    def activations(self, features: Float[Tensor, "n c y x"]) -> Float[Tensor, "n units"]:
+        """Return what every unit does on every picture."""
+        values = features.mean((2, 3)) if self.position is None else features[:, :, self.position[0], self.position[1]]
         if self.direction is not None:
-            values = values @ self.direction.to(values)[:, None]
-        elif not self.each:
-            values = values[:, self.channels].mean(1, keepdim=True)
-        if units is None:
-            return values if self.direction is not None or not self.each else values[:, self.channels]
-        return values.gather(1, units.to(values.device)[:, None])[:, 0]
+            return values @ self.direction.to(values)[:, None]
+        values = values[:, self.channels]
+        return values if self.each else values.mean(1, keepdim=True)
+
+    def activation(self, features: Float[Tensor, "n c y x"], rows: Int64[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """Return what unit number `rows[i]` does on picture i."""
+        return self.activations(features).gather(1, rows.to(features.device)[:, None])[:, 0]
 
 
 def maximize(
@@ -126,46 +126,49 @@ def maximize(
     canvas = placed(model, images) if images is not None else example(model, size)
     name = resolve(model, layer, canvas)
     told = statistics or generic(canvas.shape[2], canvas.shape[3], canvas.shape[1])
-    aim = None if direction is None else torch.tensor(list(direction), dtype=canvas.dtype)
+    climb = _Climb(parameterization, steps, lr, copies, diversity, transforms, seed)
     with inspecting(model):
-        with torch.no_grad():
-            count = maps(model, name, canvas[:1]).shape[1]
-        asked = channel_list(channels, count, name)
-        if aim is not None and len(aim) != count:
-            raise UsageError(f"a direction in layer '{name}' has {count} numbers, not {len(aim)}.")
-        goal = _Goal(name, asked, each and aim is None, position, aim)
-        jobs = _jobs(asked if goal.each else [-1], None if images is None else len(images), copies)
-        made = _run(
-            model,
-            goal,
-            canvas,
-            images is not None,
-            told,
-            jobs,
-            parameterization,
-            steps,
-            lr,
-            diversity,
-            transforms,
-            seed,
-            progress,
-        )
-    image, channel, copy = jobs.T
-    pictures, activation, moved, clipped = (part.cpu() for part in made)
-    known = (
-        best[channel.clamp(min=0)].where(channel >= 0, torch.nan).to(activation)
-        if best is not None and goal.each and position is None
-        else None
-    )
-    per_unit = activation.view(-1, copies)
-    spread = (
-        per_unit.std(1, keepdim=True).expand(-1, copies).flatten()
-        if copies > 1
-        else torch.full_like(activation, torch.nan)
-    )
-    return Maximization(
-        name, pictures, channel, image, copy, activation, moved, known, spread, clipped, activation == 0
-    )
+        goal = _goal(model, name, canvas, channels, each, position, direction)
+        jobs = _jobs(goal.units, None if images is None else len(images), copies)
+        made = _run(model, goal, canvas, told, jobs, climb, progress)
+    return _result(goal, jobs, copies, made, best)
+
+
+@dataclass(frozen=True)
+class _Climb:
+    """How the pictures are looked for."""
+
+    kind: str
+    steps: int
+    lr: float
+    copies: int
+    diversity: float
+    transforms: bool
+    seed: int
+
+
+def _goal(
+    model: nn.Module,
+    layer: str,
+    canvas: Tensor,
+    channels: list[int] | None,
+    each: bool,
+    position: tuple[int, int] | str | None,
+    direction: Sequence[float] | None,
+) -> _Goal:
+    """Check what is asked for against the layer's maps."""
+    with torch.no_grad():
+        count, *sides = maps(model, layer, canvas[:1]).shape[1:]
+    if isinstance(position, str):
+        if position != "center":
+            raise UsageError(f"position is 'center' or (y, x), not {position!r}.")
+        position = (sides[0] // 2, sides[1] // 2)
+    if position is not None and not (0 <= position[0] < sides[0] and 0 <= position[1] < sides[1]):
+        raise UsageError(f"layer {layer!r} has maps of {sides[0]} x {sides[1]}: there is no position {position!r}.")
+    aim = None if direction is None else torch.tensor(list(direction), dtype=canvas.dtype)
+    if aim is not None and len(aim) != count:
+        raise UsageError(f"a direction in layer '{layer}' has {count} numbers, not {len(aim)}.")
+    return _Goal(layer, channel_list(channels, count, layer), each and aim is None, position, aim)
 
 
 def _jobs(units: list[int], photographs: int | None, copies: int) -> Int64[Tensor, "n 3"]:
@@ -178,57 +181,63 @@ def _run(
     model: nn.Module,
     goal: _Goal,
     canvas: Tensor,
-    photographs: bool,
     told: PictureStatistics,
     jobs: Tensor,
-    kind: str,
-    steps: int,
-    lr: float,
-    diversity: float,
-    transforms: bool,
-    seed: int,
+    climb: _Climb,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Tensor, ...]:
-    copies = int(jobs[:, 2].max()) + 1
+    """Make all pictures, in chunks of whole units: pictures, activations, their means over shifts, clipped shares."""
+    copies, steps = climb.copies, climb.steps
     chunk = max(1, at_once(model, goal.layer, canvas) // copies) * copies
-    starts = None if photographs else _starts(model, goal, canvas, told, copies, seed)
-    changes = (jitter(max(1, canvas.shape[2] // 16), seed), wobble(5.0, 0.05, seed)) if transforms else ()
+    from_noise = bool((jobs[:, 0] < 0).all())
+    pool, choice = _starts(model, goal, canvas, told, copies, climb.seed) if from_noise else (canvas, None)
+    changes = (jitter(max(1, canvas.shape[2] // 16), climb.seed), wobble(5.0, 0.05, climb.seed))
     parts: list[tuple[Tensor, ...]] = []
     for begin in range(0, len(jobs), chunk):
         image, unit, copy = jobs[begin : begin + chunk].T
-        columns = unit if goal.each else torch.zeros_like(unit)
-        if starts is None:
-            start = canvas[image] if copies == 1 else _apart(canvas[image], copy, seed)
-        else:
-            pool, choice = starts
-            start = pool[
-                choice[torch.tensor([goal.channels.index(u) if goal.each else 0 for u in unit.tolist()]), copy]
-            ]
-        picture = parameterise(kind, start, told)
+        rows = torch.tensor([goal.units.index(u) for u in unit.tolist()])
+        start = _apart(pool[image], copy, climb.seed) if choice is None else pool[choice[rows, copy]]
+        picture = parameterise(climb.kind, start, told)
 
-        def loss(seen: Tensor, columns: Tensor = columns) -> Tensor:
-            reached = goal.of(model, seen, columns)
-            return -reached if not diversity else _alike(maps(model, goal.layer, seen), copies) * diversity - reached
+        def loss(seen: Tensor, rows: Tensor = rows) -> Tensor:
+            features = maps(model, goal.layer, seen)
+            reached = goal.activation(features, rows)
+            return -reached if not climb.diversity else climb.diversity * _alike(features, copies) - reached
 
         def on_step(step: int, losses: Tensor, begin: int = begin, many: int = len(image)) -> None:
             if progress is not None:
                 progress(begin * steps + (step + 1) * many, len(jobs) * steps)
 
-        final = optimize(loss, picture, steps=steps, lr=lr, transforms=changes, on_step=on_step)
-        parts.append((final, *_figures(model, goal, final, columns), _clipped(picture)))
+        final = optimize(
+            loss, picture, steps=steps, lr=climb.lr, transforms=changes if climb.transforms else (), on_step=on_step
+        )
+        parts.append((final, *_figures(model, goal, final, rows), _clipped(picture)))
     return tuple(torch.cat(each) for each in zip(*parts, strict=True))
+
+
+def _result(goal: _Goal, jobs: Tensor, copies: int, made: tuple[Tensor, ...], best: Tensor | None) -> Maximization:
+    image, channel, copy = jobs.T
+    pictures, activation, moved, clipped = (part.cpu() for part in made)
+    known = None
+    if best is not None and goal.each and goal.position is None:
+        known = best[channel].to(activation)
+    spread = torch.full_like(activation, torch.nan)
+    if copies > 1:
+        spread = activation.view(-1, copies).std(1).repeat_interleave(copies)
+    dead = activation == 0
+    return Maximization(goal.layer, pictures, channel, image, copy, activation, moved, known, spread, clipped, dead)
 
 
 def _starts(
     model: nn.Module, goal: _Goal, canvas: Tensor, told: PictureStatistics, copies: int, seed: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Int64[Tensor, "units copies"]]:
     """Return noise pictures, and for each unit and copy the number of the one of its 32 that drives it most."""
     shape = (int(canvas.shape[1]), int(canvas.shape[2]), int(canvas.shape[3]))
     pool = noise(shape, told, seed, POOL * copies, canvas.dtype).to(canvas.device)
     step = at_once(model, goal.layer, canvas)
     with torch.no_grad():
-        reached = torch.cat([goal.of(model, pool[i : i + step], None) for i in range(0, len(pool), step)]).cpu()
-    found = reached.T.unflatten(1, (copies, POOL)).argmax(2)
+        reached = torch.cat([goal.activations(maps(model, goal.layer, part)) for part in torch.split(pool, step)]).cpu()
+    found = reached.T.reshape(-1, copies, POOL).argmax(2)
     return pool, found + POOL * torch.arange(copies)
 
 
@@ -244,18 +253,18 @@ def _apart(pictures: Tensor, copy: Tensor, seed: int) -> Tensor:
 def _alike(features: Tensor, copies: int) -> Tensor:
     """Return for each picture the mean cosine of its Gram matrix to those of the unit's other copies."""
     flat = features.flatten(2)
-    gram = torch.nn.functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1).unflatten(0, (-1, copies))
-    cosine = gram @ gram.transpose(1, 2)
-    others = cosine.sum(2) - cosine.diagonal(dim1=1, dim2=2)
+    gram = nn.functional.normalize((flat @ flat.transpose(1, 2)).flatten(1), dim=1)
+    cosine = torch.matmul(mine := gram.view(-1, copies, gram.shape[1]), mine.transpose(1, 2))
+    others: Tensor = cosine.sum(2) - cosine.diagonal(dim1=1, dim2=2)
     return others.flatten() / max(1, copies - 1)
 
 
-def _figures(model: nn.Module, goal: _Goal, pictures: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+def _figures(model: nn.Module, goal: _Goal, pictures: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return the activation of finished pictures, and its mean over shifts."""
+    moves = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
     with torch.no_grad():
-        moves = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
-        over = torch.stack([goal.of(model, shifted(pictures, *move), units) for move in moves])
-    return over[len(moves) // 2], over.mean(0)
+        over = [goal.activation(maps(model, goal.layer, shifted(pictures, *move)), rows) for move in moves]
+    return over[len(moves) // 2], torch.stack(over).mean(0)
 
 
 def _clipped(picture: Any) -> Tensor:

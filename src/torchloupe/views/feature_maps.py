@@ -11,6 +11,9 @@ from torchloupe.methods.feature_maps import FeatureMaps
 from torchloupe.tint import ramp, rgb, tinted
 from torchloupe.views.common import called, heading, note, unit
 
+MANY = 4
+"""Of more pictures than this only the first 64 maps are drawn."""
+
 
 def view(result: FeatureMaps, look: Look, about: dict[str, Any]) -> list[Sheet]:
     """Return a sheet (or pages of 64) of maps for each picture, and one of the pictures with their PCA."""
@@ -22,6 +25,8 @@ def _maps(result: FeatureMaps, image: int, look: Look, about: dict[str, Any]) ->
     low, high, said, ends = _range(values, look)
     name = look.cmap or "viridis"
     coloured = tinted(values, name, low, high)
+    if look.overlay:
+        coloured = _laid_over(coloured, result.images[image].expand(len(coloured), -1, -1, -1))
     cells: list[Tensor | None] = [
         None if dead else cell for cell, dead in zip(coloured, result.dead.tolist(), strict=True)
     ]
@@ -29,13 +34,13 @@ def _maps(result: FeatureMaps, image: int, look: Look, about: dict[str, Any]) ->
         f"{unit(about, channel)}{'  dead' if dead else ''}"
         for channel, dead in zip(result.channel.tolist(), result.dead.tolist(), strict=True)
     ]
-    alone = len(result.maps) == 1
     dead = int(result.dead.sum())
     facts = f"{values.shape[1]} × {values.shape[2]} positions; {said}; {dead} of {len(captions)} maps dead (zero here)"
     title = f"{heading(about, 'Maps')}: {called(about, image)}"
-    bar = (ramp(name), *ends)
-    made = pages(Sheet(cells, captions, title, note(about, facts), bar=bar), PAGE)
-    return made if alone else made[:1] if len(result.maps) > 4 else made
+    if len(result.maps) > MANY and len(cells) > PAGE:
+        facts += f"; only the first {PAGE} are drawn for so many pictures: name fewer, or --channels"
+        cells, captions = cells[:PAGE], captions[:PAGE]
+    return pages(Sheet(cells, captions, title, note(about, facts), bar=(ramp(name), *ends)), PAGE)
 
 
 def _range(values: Tensor, look: Look) -> tuple[Tensor, Tensor, str, tuple[str, str]]:
@@ -78,11 +83,14 @@ def _pca(result: FeatureMaps, about: dict[str, Any]) -> Sheet:
 
 
 def _overlay(result: FeatureMaps) -> Tensor:
-    """Lay the mean absolute map over the picture, as a colour whose weight is its strength."""
-    strength = result.maps.abs().float().mean(1, keepdim=True)
-    strength = strength / strength.flatten(1).amax(1).clamp(min=1e-30)[:, None, None, None]
-    side = result.images.shape[2:]
-    share = torch.nn.functional.interpolate(strength, side, mode="nearest")[:, 0]
-    heat = tinted(share, "inferno", torch.tensor(0.0), torch.tensor(1.0)).float() / 255
-    grey = result.images.float().mean(1, keepdim=True).expand_as(heat)
+    """Lay the mean absolute map over the picture, from zero to its own maximum."""
+    strength = result.maps.abs().float().mean(1)
+    highest = strength.flatten(1).amax(1)[:, None, None]
+    return _laid_over(tinted(strength, "inferno", torch.zeros_like(highest), highest), result.images)
+
+
+def _laid_over(coloured: Tensor, pictures: Tensor) -> Tensor:
+    """Lay coloured maps over grey pictures, positions enlarged to the pictures' size without smoothing."""
+    heat = torch.nn.functional.interpolate(coloured.float() / 255, pictures.shape[2:], mode="nearest")
+    grey = pictures.float().mean(1, keepdim=True).expand_as(heat)
     return rgb(0.45 * grey + 0.55 * heat)
