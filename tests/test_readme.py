@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from torchloupe.cli import COMMANDS, group
@@ -35,8 +36,8 @@ def test_every_command_line_has_options_that_exist() -> None:
         words = shlex.split(line, comments=True)[1:]
         command = group.get_command(None, words[0])  # type: ignore[arg-type]
         assert command is not None, line
-        if hasattr(command, "commands"):
-            command = command.get_command(None, words[1])
+        if isinstance(command, click.Group):
+            command = command.get_command(click.Context(command), words[1])
             assert command is not None, line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, line
