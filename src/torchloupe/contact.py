@@ -1,9 +1,7 @@
 """Contact sheets: many small pictures in one figure, pixels crisp. One raster, placed dot by dot; text stays text."""
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -207,10 +205,13 @@ def _write(
     for column in groups if sheet.heads else ():
         for i, text in enumerate(sheet.heads):
             x, y = plan.left(column + i, sheet.group), plan.top - plan.line - plan.gap // 4
-            shown = fit(text, plan.letters, (plan.cell[1] + plan.gap) / plan.dpi)
+            beside = plan.gap // 2 + (plan.between if i == sheet.group - 1 else 0)
+            shown = fit(text, plan.letters, (plan.cell[1] + beside) / plan.dpi)
             axes.text(x, y, shown, size=plan.letters, color=colours["quiet"], **common)
     if sheet.title and look.title:
-        shown = fit(sheet.title, large, (width - 2 * plan.margin) / plan.dpi)
+        room = (width - 2 * plan.margin) / plan.dpi
+        large *= max(0.7, min(1.0, room / width_of(sheet.title, large)))
+        shown = fit(sheet.title, large, room)
         axes.text(plan.margin, 0.7 * plan.margin, shown, size=large, color=colours["ink"], **common)
     for row, text in enumerate(plan.note[::-1]):
         at = height - plan.margin - row * plan.line - plan.line // 3
@@ -223,16 +224,17 @@ def _write(
 
 
 def _wrapped(text: str, letters: float, inches: float) -> list[str]:
-    if not text:
-        return []
-    each = max(0.01, _letter(letters))
-    lines = [part for line in text.split("\n") for part in textwrap.wrap(line, max(20, int(inches / each)))]
+    """Break a text into lines that fit, between words."""
+    lines: list[str] = []
+    for paragraph in text.split("\n") if text else ():
+        lines.append("")
+        for word in paragraph.split(" "):
+            longer = f"{lines[-1]} {word}".strip()
+            if width_of(longer, letters) <= inches or not lines[-1]:
+                lines[-1] = longer
+            else:
+                lines.append(word)
     return [fit(line, letters, inches) for line in lines]
-
-
-@lru_cache(maxsize=64)
-def _letter(size: float) -> float:
-    return width_of("average letters of text, 0.1", size) / 28
 
 
 def _hex(colour: tuple[int, int, int]) -> str:

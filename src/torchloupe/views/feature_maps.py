@@ -75,7 +75,8 @@ def _pca(result: FeatureMaps, about: dict[str, Any]) -> Sheet:
     captions = [text for name in names for text in (name, "", "")]
     said = (
         "PCA: the three directions in which the maps vary most, as red, green, blue, each between its 1st and 99th "
-        "percentile over all pictures; activity: mean of the maps' absolute values over the picture"
+        "percentile over all pictures; activity: mean of the maps' absolute values, laid over the picture, from zero "
+        "to its own maximum"
     )
     columns = 3 if len(pictures) < 3 else 6 if len(pictures) < 9 else 12
     heads = ("picture", "PCA", "activity")

@@ -35,9 +35,9 @@ def _colours(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
     span = (high - low).clamp(min=1e-12)[:, None, None, None]
     cells = rgb((weight - low[:, None, None, None]) / span)
     size = f"{weight.shape[2]} × {weight.shape[3]} weights, acting on normalised pictures; {said}"
-    sheet = Sheet(
-        list(cells), [str(c) for c in result.channel.tolist()], heading(about, "Filters"), note(about, size), side=80
-    )
+    said = note({**about, "settings": {}}, size)  # they are of deeper layers
+    names = [str(c) for c in result.channel.tolist()]
+    sheet = Sheet(list(cells), names, heading(about, "Filters"), said, side=80)
     return pages(sheet)
 
 

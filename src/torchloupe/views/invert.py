@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from torchloupe.contact import Sheet, pages
 from torchloupe.look import Look
@@ -15,14 +16,17 @@ from torchloupe.views.common import called, note, unit
 def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of inversions."""
     said = (
-        "error: ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture; PSNR in dB and SSIM to the original; pixels as they are"
+        f"{len(result.history)} steps; below: error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture, PSNR (dB) and SSIM "
+        "to the original; pixels as they are"
     )
     shown = rgb(result.pictures)
     if bool((result.channel >= 0).any()):
         cells = [None if math.isnan(error) else cell for cell, error in zip(shown, result.error.tolist(), strict=True)]
         captions = [
-            f"{unit(about, c)}\n{_error(e)}  {p:.1f} dB" if not math.isnan(e) else f"{unit(about, c)}  silent\n"
-            for c, e, p in zip(result.channel.tolist(), result.error.tolist(), result.psnr.tolist(), strict=True)
+            f"{unit(about, c)}   {_error(e)}\n{p:.1f} dB  {s:.2f}"
+            if not math.isnan(e)
+            else f"{unit(about, c)}  silent\n"
+            for c, e, p, s in zip(*(t.tolist() for t in (result.channel, *_scores(result))), strict=True)
         ]
         title = f"Inversion of {result.layer} by one filter: {called(about, int(result.image[0]))}"
         return pages(Sheet(cells, captions, title, note(about, said)))
@@ -37,6 +41,10 @@ def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
     wide = len(columns) * (4 if len(names) > 8 else 2 if len(names) > 2 else 1)
     title = f"Inversion of {result.layer} by all filters"
     return pages(Sheet(list(cells_all), captions, title, note(about, said), wide, len(columns), heads), 96)
+
+
+def _scores(result: Inversion) -> tuple[Tensor, Tensor, Tensor]:
+    return result.error, result.psnr, result.ssim
 
 
 def _figures(result: Inversion, i: int) -> str:

@@ -28,7 +28,7 @@ def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]
     said += f"; spectrum and colours of {about.get('statistics', 'generic')}"
     by = "one filter" if bool((result.channel >= 0).all()) else "all filters"
     start = "noise" if from_noise else "the photograph"
-    title = f"Pictures that maximise {result.layer}, by {by}, from {start}"
+    title = f"Maximising {result.layer} by {by}, from {start}"
     return pages(Sheet(cells, captions, title, note(about, said), 4 if len(shown) <= 16 else 8))
 
 
@@ -45,6 +45,5 @@ def _caption(result: Maximization, i: int, about: dict[str, Any]) -> str:
     if result.best is None or not result.best[i].isfinite():
         return f"{name}\n{reached}"
     ratio = float(result.activation[i] / result.best[i]) if result.best[i] > 0 else float("inf")
-    weak = "  weaker" if result.activation[i] < result.best[i] else ""
-    times = f"  {ratio:.1f}×" if ratio < 100 else ""
-    return f"{name}{times}{weak}\n{reached}"
+    times = f"  {ratio:.2g}×" if ratio < 100 else ""
+    return f"{name}{times}\n{reached}" + ("\nweaker" if result.activation[i] < result.best[i] else "")
