@@ -151,6 +151,21 @@ def test_a_dead_channel_is_said_and_breaks_nothing(net: Network, images: Tensor)
     assert torch.allclose(found.pictures[1], torch.full_like(found.pictures[1], 0.5))
 
 
+@pytest.mark.parametrize(("bright", "gain"), [(0.9, 1.0), (0.65, 5.0)])
+def test_a_unit_that_is_silent_on_grey_is_found_all_the_same(bright: float, gain: float) -> None:
+    conv = nn.Conv2d(3, 1, 1).double()
+    with torch.no_grad():
+        conv.weight.fill_(gain)
+        assert conv.bias is not None
+        conv.bias.fill_(-1.6 * gain)  # grey gives 1.5, so that the slope there is zero; 0.65: blobs give far too much
+    images = torch.full((1, 3, 9, 9), 0.2, dtype=torch.float64)
+    images[:, :, 2:7, 2:7] = bright
+    unit = nn.Sequential(conv, nn.ReLU())
+    assert not maps(unit, "1", torch.full_like(images, 0.5)).any()
+    found = invert(unit, "1", images, each=True, twin=False)
+    assert float(found.error) < 0.8
+
+
 def test_the_scale_of_the_features_does_not_matter(images: Tensor) -> None:
     torch.manual_seed(1)
     conv = nn.Conv2d(3, 4, 3).double()

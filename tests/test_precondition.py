@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from torchloupe.precondition import natural
+from torchloupe.precondition import natural, smooth
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -31,3 +31,20 @@ def test_colour_moves_less_than_brightness() -> None:
     bright = natural(x.expand(1, 3, 9, 9)) - 0.5
     red_green = natural(torch.cat([x, -x, 0 * x], 1)) - 0.5
     assert torch.allclose(red_green[:, 0], 0.3 * bright[:, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("sides", [(32, 32), (25, 41)])
+def test_smooth_numbers_make_soft_blobs(sides: tuple[int, int]) -> None:
+    made = natural(smooth(numbers(6, 3, *sides))) - 0.5
+    strong = made.flatten(1).std(dim=1)
+    assert torch.allclose(strong[::2], strong[0]) and torch.allclose(strong[1::2], strong[1])
+    assert strong[0] < 0.75 * strong[1]
+    power = torch.fft.fft2(made).abs().square()
+    rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) * min(sides) for n in sides)
+    cycles = (rows[:, None] ** 2 + columns[None, :] ** 2).sqrt()  # along the shorter side
+    assert power[..., cycles > 6].sum() < 1e-3 * power.sum() < power[..., (cycles > 0) & (cycles < 3)].sum()
+
+
+def test_smooth_leaves_each_picture_to_itself() -> None:
+    x = numbers(3, 3, 9, 9)
+    assert torch.allclose(smooth(x)[:1], smooth(x[:1]), atol=1e-12)

@@ -6,6 +6,9 @@ from torch import Tensor
 
 COLOUR = 0.3
 """How freely a channel parts from the mean of the channels; in photographs colours go together."""
+BLOBS = 2.5
+STRENGTHS = (0.2, 0.35)
+"""Standard deviations of the pictures that `smooth` makes, in turn."""
 
 
 def natural(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -28,3 +31,22 @@ def natural(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     mixed = middle + COLOUR * (numbers - middle)
     pictures: Tensor = 0.5 + torch.fft.irfft2(torch.fft.rfft2(mixed) * gain, s=(height, width))
     return pictures
+
+
+def smooth(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Return numbers whose pictures are soft blobs, of a strength between faint and strong from one to the next.
+
+    What is finer than a few blobs across fades away, as exp(-(f/f₀)²) with f₀ = 2.5 cycles along the shorter side.
+
+    >>> made = natural(smooth(torch.randn(2, 3, 16, 16)))
+    >>> made.std((1, 2, 3)).round(decimals=2)
+    tensor([0.2000, 0.3500])
+    """
+    height, width = numbers.shape[-2:]
+    like = {"dtype": numbers.dtype, "device": numbers.device}
+    rows, columns = torch.fft.fftfreq(height, **like)[:, None], torch.fft.rfftfreq(width, **like)[None, :]
+    gain = torch.exp(-(rows**2 + columns**2) * (min(height, width) / BLOBS) ** 2)
+    soft = torch.fft.irfft2(torch.fft.rfft2(numbers) * gain, s=(height, width))
+    strength = numbers.new_tensor(STRENGTHS).repeat(len(numbers))[: len(numbers), None, None, None]
+    blobs: Tensor = strength * soft / natural(soft).std((1, 2, 3), keepdim=True).clamp(min=1e-30)
+    return blobs

@@ -32,7 +32,7 @@ from torchloupe.lbfgs import Loss, lbfgs
 from torchloupe.network import check_pictures
 from torchloupe.optimize import Picture, optimize
 from torchloupe.penalties import out_of_range, total_variation
-from torchloupe.precondition import natural
+from torchloupe.precondition import natural, smooth
 from torchloupe.scores.similarity import psnr, ssim
 from torchloupe.scores.twin import randomised
 from torchloupe.survey import channel_list, placed, resolve
@@ -48,9 +48,11 @@ FITTED = 0.02
 """Error below which the prior is given up in proportion."""
 FIRST, AGAIN = 0.1, 0.01
 """Root mean square of the first step tried, from the start and when the prior has changed."""
-NOISE, TRIES = 0.2, 8
+NOISE, TRIES = 0.2, 16
 NEARER = 0.9
-"""Grey is left for a noise whose error is less than this share of grey's: a channel may not answer to grey at all."""
+"""Grey is left for blobs whose error is less than this share of grey's."""
+SILENT = 1e-4
+"""An error this near to 1 is that of no answer at all: there the slope is zero, and no search can begin."""
 RATE = 0.05
 
 
@@ -97,7 +99,7 @@ def invert(
     """Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.
 
     `channels`: all where None; together, or with `each` one picture per channel. `start`: grey (or, where a unit does
-    not answer to grey, the nearest of eight natural noises), or one natural noise of `seed`, the same for all.
+    not answer to grey, the nearest of sixteen pictures of blobs), or one natural noise of `seed`, the same for all.
     `steps`: passes through the network, by default 80, with `each` 24. `tv` and `bounds` weigh total variation and
     values outside [0, 1]. `jitter` shifts the picture by up to so many pixels, anew at each step, around its edges; no
     curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.
@@ -249,15 +251,20 @@ def _search(
 def _start(
     error: Error, shape: torch.Size, like: Tensor, start: str, noise: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
-    """Return the numbers to start from: zeros, or for each unit the one of a few noises that lies nearest."""
-    drawn = NOISE * torch.randn(TRIES, *shape[1:], generator=noise, dtype=torch.float64).to(like.device, like.dtype)
+    """Return the numbers to start from: zeros, or for each unit the nearest of a few pictures of blobs; or noise."""
+    drawn = torch.randn(TRIES, *shape[1:], generator=noise, dtype=torch.float64)
     if start == "noise":
-        return drawn[:1].expand(shape).contiguous()
+        return NOISE * drawn[:1].to(like.device, like.dtype).expand(shape).contiguous()
     numbers = torch.zeros(shape, dtype=like.dtype, device=like.device)
-    least = NEARER * error(natural(numbers))
-    for one in drawn:
-        tried = one.expand(shape)
+
+    def distance(tried: Tensor) -> Tensor:
         off = error(natural(tried))
+        return torch.where((off - 1).abs() < SILENT, torch.inf, off)
+
+    least = NEARER * distance(numbers)
+    for one in smooth(drawn).to(like.device, like.dtype):
+        tried = one.expand(shape)
+        off = distance(tried)
         numbers = torch.where((off < least)[:, None, None, None], tried, numbers)
         least = torch.minimum(least, off)
     return numbers
