@@ -136,7 +136,7 @@ def _chunk(
     features = maps(model, layer, x)
     mask = torch.zeros_like(features)
     if together is None:
-        mask[torch.arange(len(features)), units.to(features.device)] = 1
+        mask[torch.arange(len(features), device=features.device), units.to(features.device)] = 1
     else:
         mask[:, together] = 1
     start = seeds(features.detach(), keep, position) * mask

@@ -5,6 +5,7 @@ import warnings
 from bisect import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +138,22 @@ def fit(text: str, size: float, inches: float) -> str:
     return keeping(max(0, too_wide - 1))
 
 
+@lru_cache(maxsize=1)
+def _measure() -> Any:
+    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+
+
+@lru_cache(maxsize=8192)
 def width_of(line: str, size: float) -> float:
     """Return the width in inches of a line in letters of `size` points.
 
     >>> width_of("mm", 10) == 2 * width_of("m", 10)
     True
     """
-    with style():
-        measure: Any = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
-        dots: float = measure.get_text_width_height_descent(line, FontProperties(size=size), ismath=False)[0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        font = FontProperties(family=STYLE["font.family"], size=size)
+        dots: float = _measure().get_text_width_height_descent(line, font, ismath=False)[0]
     return 1.03 * dots / DPI  # at other resolutions letters may be a little wider
 
 

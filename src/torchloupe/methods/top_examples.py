@@ -113,9 +113,9 @@ def _ranked(
                 best, numbers, cells = (
                     torch.empty(len(asked), 0, dtype=t) for t in (features.dtype, torch.int64, torch.int64)
                 )
-            flat = features[:, asked].flatten(2).transpose(0, 1).cpu()
-            strongest, cell = flat.max(2)
-            score = strongest if rank == "max" else flat.mean(2)
+            flat = features[:, asked].flatten(2).transpose(0, 1)
+            strongest, cell = (part.cpu() for part in flat.max(2))
+            score = strongest if rank == "max" else flat.mean(2).cpu()
             here = torch.arange(start, start + len(pictures)).expand_as(score)
             best, numbers, cells = (torch.cat(pair, 1) for pair in ((best, score), (numbers, here), (cells, cell)))
             order = best.sort(dim=1, descending=True, stable=True).indices[:, :count]  # earlier pictures stand first

@@ -46,7 +46,7 @@ class _Sums:
 
     def add(self, features: Tensor, start: int) -> None:
         """Take in the maps of the pictures from number `start` on."""
-        activation = features.mean((2, 3)).double().cpu()
+        activation = features.mean((2, 3)).cpu().double()
         top, place = activation.max(0)
         better = top > self.best
         self.best = torch.where(better, top, self.best)
@@ -56,7 +56,7 @@ class _Sums:
         shift = centre - self.mean
         self.squares += (activation - centre).square().sum(0) + shift.square() * (n * m / (n + m))
         self.mean += shift * (m / (n + m))
-        self.alive += features.flatten(2).any(2).sum(0).double().cpu()
+        self.alive += features.flatten(2).any(2).sum(0).cpu().double()
         self.count += m
 
     def health(self) -> ChannelHealth:
