@@ -15,6 +15,28 @@ from torchloupe.runs import read_json
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject
 
+NEEDED = frozenset(
+    [
+        "method",
+        "model",
+        "model_options",
+        "title",
+        "weights",
+        "layer",
+        "channels",
+        "data",
+        "pictures",
+        "names",
+        "started_from_pictures",
+        "seed",
+        "settings",
+        "environment",
+        "look",
+        "files",
+    ]
+)
+"""What `Shown.save` writes."""
+
 
 def again(file: Path, progress: Tick | None = None) -> tuple[Shown, dict[str, Any]]:
     """Run what a picture's JSON describes; returns the result and the JSON's content.
@@ -22,8 +44,10 @@ def again(file: Path, progress: Tick | None = None) -> tuple[Shown, dict[str, An
     Raises:
         ModelError: no such JSON, or its network is another one now.
     """
+    if not file.is_file():
+        raise ModelError(f"no file '{file}': name the .json beside a picture.")
     told = read_json(file)
-    if not isinstance(told, dict) or "method" not in told:
+    if not isinstance(told, dict) or not told.keys() >= NEEDED:
         raise ModelError(f"'{file}' does not describe a picture of torchloupe. Name the .json beside one.")
     if told["model"] is None:
         raise ModelError(f"'{file}' is of a network made in code: run that code again.")

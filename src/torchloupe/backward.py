@@ -143,9 +143,17 @@ def _chunk(
     (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
     if signal is None:
         raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
-    cells = start != 0
-    flat = cells.any(1).flatten(1).int().argmax(1)
-    return signal.detach(), cells.flatten(1).sum(1), torch.stack([flat // start.shape[3], flat % start.shape[3]], 1)
+    return signal.detach(), (start != 0).flatten(1).sum(1), _places(features.detach() * mask, position)
+
+
+def _places(features: Float[Tensor, "n c y x"], position: Position) -> Int64[Tensor, "n 2"]:
+    """Return the position that each walk starts from; of no meaning where it starts from several."""
+    if isinstance(position, Tensor):
+        return position
+    if isinstance(position, tuple):
+        return torch.tensor([position]).expand(len(features), 2)
+    flat = features.sum(1).flatten(1).argmax(1)  # of one channel: the others are masked
+    return torch.stack([flat // features.shape[3], flat % features.shape[3]], 1)
 
 
 def _boxes(model: nn.Module, layer: str, pictures: Tensor, places: Int64[Tensor, "n 2"]) -> Int64[Tensor, "n 4"] | None:

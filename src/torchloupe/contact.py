@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from torchloupe.errors import UsageError, did_you_mean
 from torchloupe.look import SCREEN, Look
 from torchloupe.render import fit, style, width_of
-from torchloupe.tint import rgb
+from torchloupe.tint import ramp, rgb
 
 PAGE = 64
 """Pictures on a sheet, 8 x 8."""
@@ -102,6 +104,26 @@ class _Plan:
     @property
     def below(self) -> int:
         return self.lines * self.line + (self.gap // 2 if self.lines else 0)
+
+
+def check(look: Look) -> Look:
+    """Refuse letters and colours that are not to be had, before anything is computed for them.
+
+    Raises:
+        UsageError: no such font family or colour map.
+
+    >>> check(Look(cmap="virids"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.UsageError: no colour map 'virids'; did you mean 'viridis'?
+    """
+    if look.cmap is not None:
+        ramp(look.cmap)
+    if look.font is not None:
+        known = sorted({*font_manager.get_font_names(), "serif", "sans-serif", "monospace"})
+        if look.font not in known:
+            raise UsageError(f"no font {look.font!r} on this machine{did_you_mean(look.font, known) or '.'}")
+    return look
 
 
 def draw(sheet: Sheet, look: Look | None = None) -> Figure:

@@ -1,6 +1,7 @@
 """The only file that registers hooks: capture a layer's output, stop there, watch a whole pass. None is left behind."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,6 +15,9 @@ from torchloupe.network import Network
 
 OUTPUT = "output"
 """Names the network's own output (its logits) where it has no layer of that name."""
+
+CLEARLY, FITS, FAR = 0.1, 0.15, 1.0
+"""Logarithms of how far proportions lie apart: enough to tell two orders, still alike, out of the question."""
 
 
 class _Enough(BaseException):
@@ -154,16 +158,16 @@ def maps(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Fl
     torch.Size([2, 8, 3, 3])
     """
     if layer == OUTPUT and OUTPUT not in dict(model.named_children()):
-        out = first_tensor(model(pictures))
+        out = first_tensor(model(pictures.clone()))  # a network may work in place
         if out is None:
             raise LayerError("the network puts out no tensor.")
-        return as_maps(_reachable(out, pictures, layer), model, layer)
+        return as_maps(_reachable(out, pictures, layer), model, layer, pictures.shape[2:])
     with capture(model, layer) as seen:
-        model(pictures)
+        model(pictures.clone())
     if layer not in seen:
         raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
     module = model.get_submodule(layer_name(model, layer))
-    return as_maps(_reachable(seen[layer], pictures, layer), module, layer)
+    return as_maps(_reachable(seen[layer], pictures, layer), module, layer, pictures.shape[2:])
 
 
 def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
@@ -175,8 +179,10 @@ def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
     return output
 
 
-def as_maps(output: Tensor, module: nn.Module, layer: str = "") -> Float[Tensor, "b channels y x"]:
-    """Bring a layer's output into the order `[b, channels, y, x]`.
+def as_maps(
+    output: Tensor, module: nn.Module, layer: str = "", picture: Sequence[int] = (1, 1)
+) -> Float[Tensor, "b channels y x"]:
+    """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is height and width of what came in.
 
     >>> as_maps(torch.zeros(2, 7, 7, 96), nn.Linear(96, 96)).shape
     torch.Size([2, 96, 7, 7])
@@ -188,16 +194,20 @@ def as_maps(output: Tensor, module: nn.Module, layer: str = "") -> Float[Tensor,
             f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x] and no vector "
             "[b, channels]. Name a layer that does; `torchloupe layers` lists them."
         )
-    return output.permute(0, 3, 1, 2) if channels_last(module, output.shape) else output
+    return output.permute(0, 3, 1, 2) if channels_last(module, output.shape, picture) else output
 
 
-def channels_last(module: nn.Module, shape: torch.Size) -> bool:
-    """Tell whether a 4-D output is `[b, y, x, channels]`: by the module's kind, else by which two axes are equal.
+def channels_last(module: nn.Module, shape: torch.Size, picture: Sequence[int] = (1, 1)) -> bool:
+    """Tell whether a 4-D output is `[b, y, x, channels]`: by the module's kind, else by the picture's proportions.
+
+    The two axes of a map have about the proportions of the picture (height, width). Channels come first unless the
+    other order fits clearly better, and either fits well or the first not at all.
 
     >>> channels_last(nn.GELU(), torch.Size([1, 7, 7, 96])), channels_last(nn.GELU(), torch.Size([1, 96, 7, 7]))
     (True, False)
     """
     _, second, third, last = shape
+    height, width = picture
     if isinstance(module, nn.Linear):
         return True
     if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
@@ -207,4 +217,9 @@ def channels_last(module: nn.Module, shape: torch.Size) -> bool:
         return bool(said == "channels_last")
     if isinstance(module, nn.LayerNorm):
         return module.normalized_shape[-1] == last
-    return second == third != last
+
+    def misfit(y: int, x: int) -> float:
+        return abs(math.log(max(1, y) / max(1, x) * width / height))
+
+    first, other = misfit(third, last), misfit(second, third)
+    return other < first - CLEARLY and (other < FITS or first > FAR)

@@ -80,7 +80,7 @@ class Maco(Picture):
         self.alone = [0, width // 2] if width % 2 == 0 else [0]  # columns whose frequencies are each other's mirror
         mirror = (-torch.arange(height, device=start.device)) % height
         self.mirror = mirror
-        spectrum = told.spectrum.to(start)
+        spectrum = told.spectrum.to(start, copy=True)
         for column in self.alone:  # of real pictures these are symmetric already, but for rounding
             spectrum[:, :, column] = (spectrum[:, :, column] + spectrum[:, mirror, column]) / 2
         self.spectrum = spectrum

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchloupe.budget import at_once
+from torchloupe.errors import LayerError, ModelError
 from torchloupe.hooks import as_maps, inspecting, maps, watching
 from torchloupe.network import check_pictures
 from torchloupe.survey import example, placed
@@ -42,12 +43,6 @@ class Field:
             for r, n in zip((self.rows, self.columns), self.picture, strict=True)
         )
 
-    @property
-    def stride(self) -> tuple[float, float]:
-        """Pixels from one position to the next; 0 where there is only one."""
-        pairs = zip((self.rows, self.columns), self.picture, strict=True)
-        return tuple(float(n / len(r)) if len(r) > 1 else 0.0 for r, n in pairs)  # type: ignore[return-value]
-
     def box(self, y: int, x: int) -> tuple[int, int, int, int]:
         """Return top, left, bottom, right of what position (y, x) sees."""
         (top, bottom), (left, right) = self.rows[y].tolist(), self.columns[x].tolist()
@@ -58,6 +53,9 @@ def receptive_fields(
     model: nn.Module, size: int | tuple[int, int] | None = None, layers: list[str] | None = None
 ) -> dict[str, Field]:
     """Return the receptive field of every layer that puts out maps or vectors (or of `layers`), for a picture's size.
+
+    Left out is a layer that seems to see nothing: one apart from the picture, or one behind a choice such as
+    `torch.where(x > 0, x, 0)`, which swallows what is not a number.
 
     >>> receptive_fields(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2)), 9)["0"].rows
     tensor([[0, 3],
@@ -71,6 +69,8 @@ def receptive_fields(
     fields = {}
     for name in edges[2]:
         rows, columns = (_ranges(edges[axis][name]) for axis in (2, 3))
+        if not rows.any() or not columns.any():
+            continue
         fields[name] = Field(rows, columns, (int(height), int(width)))
     return fields
 
@@ -85,7 +85,7 @@ def _reached(model: nn.Module, picture: Tensor, axis: int, layers: list[str] | N
         if name in seen or (layers is not None and name not in layers) or output.ndim not in (2, 4):
             return
         seen.add(name)
-        features = as_maps(output, module, name).isnan().any(1)
+        features = as_maps(output, module, name, picture.shape[2:]).isnan().any(1)
         found.setdefault(name, []).append(features.any(2 if axis == 2 else 1).cpu())
 
     batch = max(1, at_once(model, "", picture) // 2)
@@ -122,10 +122,15 @@ def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"
     check_pictures(images)
     x = placed(model, images).clone().requires_grad_()
     with inspecting(model):
-        features = maps(model, layer, x)
+        try:
+            features = maps(model, layer, x)
+        except LayerError:
+            raise
+        except ModelError:  # no gradient: the layer lies apart from the picture
+            return 0.0
         middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2].sum()
-        (signal,) = torch.autograd.grad(middle, x, allow_unused=True) if middle.requires_grad else (None,)
-    if signal is None:
+        (signal,) = torch.autograd.grad(middle, x, allow_unused=True)
+    influence = torch.zeros(1) if signal is None else signal.abs().mean((0, 1))
+    if not bool(influence.any()):
         return 0.0
-    influence = signal.abs().mean((0, 1))
-    return float((influence >= EFFECTIVE * influence.max().clamp(min=1e-300)).sum().sqrt())
+    return float((influence >= EFFECTIVE * influence.max()).sum().sqrt())

@@ -96,8 +96,11 @@ class Shown:
         return figure
 
     def _repr_png_(self) -> bytes:
+        from torchloupe.render import style
+
         stream = io.BytesIO()
-        self.figure().savefig(stream, format="png", dpi=100)
+        with style():
+            self.figure().savefig(stream, format="png", dpi=100)
         return stream.getvalue()
 
     def save(self, file: "str | Path", **look: Any) -> list[Path]:

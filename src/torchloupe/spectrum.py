@@ -43,12 +43,14 @@ class PictureStatistics:
         old_height = self.spectrum.shape[1]
         if (old_height, self.width) == (height, width):
             return self
-        y = torch.fft.fftfreq(height)[:, None].abs().expand(-1, width // 2 + 1)
+        y = torch.fft.fftfreq(height)[:, None].expand(-1, width // 2 + 1)
         x = torch.fft.rfftfreq(width)[None].expand(height, -1)
-        half = self.spectrum[:, : old_height // 2 + 1]  # magnitudes of a mean over many pictures: taken as even in y
-        tops = ((half.shape[1] - 1) / old_height, (half.shape[2] - 1) / self.width)
-        grid = torch.stack([2 * x / max(tops[1], 1e-9) - 1, 2 * y / max(tops[0], 1e-9) - 1], 2).to(half.dtype)
-        scaled = F.grid_sample(half[None], grid[None], align_corners=True, padding_mode="border")[0]
+        rows = torch.fft.fftshift(self.spectrum, dim=1)  # from the most negative frequency to the most positive
+        if old_height % 2 == 0:
+            rows = torch.cat([rows, rows[:, :1]], 1)  # ±1/2 is one frequency
+        tops = (old_height // 2 / old_height, (rows.shape[2] - 1) / self.width)
+        grid = torch.stack([2 * x / max(tops[1], 1e-9) - 1, y / max(tops[0], 1e-9)], 2).to(rows.dtype)
+        scaled = F.grid_sample(rows[None], grid[None], align_corners=True, padding_mode="border")[0]
         return PictureStatistics(unit_variance(scaled, width), self.color, self.mean, width)
 
 
@@ -77,8 +79,8 @@ def measure(images: UInt8[Tensor, "n c h w"], most: int = ENOUGH) -> PictureStat
     """
     if not len(images):
         raise UsageError("there are no pictures whose spectrum could be measured.")
-    step = max(1, len(images) // most)
-    pictures = images[::step][:most].double() / 255
+    count = min(most, len(images))
+    pictures = images[torch.arange(count) * len(images) // count].double() / 255
     channels, width = pictures.shape[1], pictures.shape[3]
     mean = pictures.mean((0, 2, 3))
     centred = pictures - mean[:, None, None]

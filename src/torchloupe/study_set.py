@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torchloupe.api import run
 from torchloupe.console import Tick
-from torchloupe.contact import draw, samples
+from torchloupe.contact import check, draw, samples
 from torchloupe.errors import ModelError
 from torchloupe.inputs import Images
 from torchloupe.look import Look
@@ -71,7 +71,7 @@ def make(
     say: Callable[[Made], None] | None = None,
 ) -> list[Made]:
     """Make every picture of the set in a folder; what the network refuses is told and the rest goes on."""
-    drawn, made = Look(**(look or {})), []
+    drawn, made = check(Look(**(look or {}))), []
     folder.mkdir(parents=True, exist_ok=True)
     figure = draw(samples(images.pictures, images.names, drawn), drawn)
     save_figure(figure, folder / f"samples.{suffix}", dpi=figure.dpi)

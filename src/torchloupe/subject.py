@@ -5,6 +5,7 @@ travels with the model and is not computed twice.
 """
 
 import hashlib
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torchloupe.checkpoint import read_tensors, save_tensors
 from torchloupe.console import Tick
 from torchloupe.data.cache import cache_folder
 from torchloupe.data.dataset import Dataset, Split
-from torchloupe.errors import DataError, ModelError
+from torchloupe.errors import DataError, ModelError, ResourceError
 from torchloupe.loading import Origin, open_model
 from torchloupe.network import Network
 from torchloupe.prepare import fingerprint
@@ -55,7 +56,7 @@ class Subject:
         """Sixteen digits that change when a weight or buffer does."""
         if not self._weights:
             digest = hashlib.sha256()
-            for name, tensor in sorted(self.model.state_dict().items()):
+            for name, tensor in sorted({**self.model.state_dict(), **dict(self.model.named_buffers())}.items()):
                 plain = tensor.detach().cpu().contiguous()
                 digest.update(f"{name} {plain.dtype} {list(plain.shape)}".encode())
                 digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
@@ -92,7 +93,7 @@ class Subject:
         """Return spectrum and colours of its data and where they come from; generic ones where nothing is known."""
         run = self.origin.run if self.origin else None
         if self._given is None and run is not None and (run / "statistics.safetensors").is_file():
-            with suppress(ModelError):
+            with suppress(ModelError, KeyError):
                 tensors, about = read_tensors(run / "statistics.safetensors")
                 return PictureStatistics.from_tensors(tensors), str(about["data"])
         known = self.dataset()
@@ -111,6 +112,8 @@ class Subject:
         pictures, crc = split.images[:PICTURES], fingerprint(known)
         place = self._place() / f"health-{self.weights}.safetensors"
         about = {"data": known.name, "crc32": crc, "pictures": len(pictures), "weights": self.weights}
+        if isinstance(self.model, Network):
+            about["normalisation"] = json.dumps([self.model.mean, self.model.std, self.size])
         with suppress(ModelError, KeyError):
             tensors, found = read_tensors(place)
             if found == about:
@@ -140,7 +143,7 @@ def keep_statistics(run: Path | None, dataset: Dataset) -> PictureStatistics:
 
 
 def _keep(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    with suppress(OSError):  # a read-only run: it is computed again the next time
+    with suppress(OSError, ResourceError):  # a read-only run: it is computed again the next time
         path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(path, tensors, about)
 

@@ -25,13 +25,15 @@ class Call:
     """Of its output, with the batch axis, in its own order of axes."""
     times: int
     """How often it ran; all else is of the first time."""
-    storage: int
-    """Address of the output: the same for a container and its last part."""
+    storage: tuple[int, int]
+    """Address and version of the output: the same for a container and its last part."""
+    picture: tuple[int, int]
+    """Height and width of what came in."""
 
     @property
     def last_axis(self) -> bool:
         """Its output is a map with channels on the last axis."""
-        return len(self.shape) == 4 and channels_last(self.module, torch.Size(self.shape))
+        return len(self.shape) == 4 and channels_last(self.module, torch.Size(self.shape), self.picture)
 
     @property
     def channels(self) -> int | None:
@@ -66,12 +68,12 @@ def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Floa
     >>> example(nn.Conv2d(1, 2, 3), size=8).shape
     torch.Size([1, 1, 8, 8])
     """
-    known = model.size if isinstance(model, Network) else None
-    side = size or known or SIDE
+    side = size or (model.size if isinstance(model, Network) else None) or SIDE
     height, width = (side, side) if isinstance(side, int) else side
     mean = model.mean if isinstance(model, Network) else None
-    convs = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
-    channels = len(mean) if mean else next(convs, 3)
+    known = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
+    usual = next((n for n in (3, 1) if n in known), known[0] if known else 3)
+    channels = len(mean) if mean else usual
     return placed(model, torch.full((1, channels, height, width), 0.5))
 
 
@@ -88,12 +90,15 @@ def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None) -> 
         if name in calls:
             calls[name] = replace(calls[name], times=calls[name].times + 1)
         else:
-            calls[name] = Call(name, module, tuple(output.shape), 1, output.data_ptr())
+            calls[name] = Call(
+                name, module, tuple(output.shape), 1, (output.data_ptr(), output._version), (int(height), int(width))
+            )
 
     kept: list[Tensor] = []
     picture = example(model) if picture is None else placed(model, picture)
+    height, width = picture.shape[2:]
     with inspecting(model), torch.no_grad(), watching(model, see):
-        model(picture)
+        model(picture.clone())  # a network may work in place
     return list(calls.values())
 
 
@@ -110,16 +115,28 @@ def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | No
     ('layer3.1', 'layer3.1')
     """
     if layer in ("first", "last") and layer not in dict(model.named_children()):
-        calls = trace(model, picture if picture is None else picture[:1])
-        return _first(calls) if layer == "first" else _last(calls)
-    return layer if layer == OUTPUT else layer_name(model, layer)
+        shown = example(model) if picture is None else placed(model, picture[:1])
+        return _first(model, shown) if layer == "first" else _last(trace(model, shown))
+    if layer == OUTPUT and OUTPUT not in dict(model.named_children()):
+        return OUTPUT
+    asked = model.get_submodule(layer_name(model, layer))
+    names: list[str] = [name for name, module in model.named_modules() if module is asked]
+    return names[0]  # of several, the one that hooks know
 
 
-def _first(calls: list[Call]) -> str:
-    name = next((call.name for call in calls if isinstance(call.module, nn.Conv2d)), None)
-    if name is None:
+def _first(model: nn.Module, picture: Tensor) -> str:
+    """Find the first convolution to run whose output a picture that is not a number spoils."""
+    found: list[str] = []
+
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
+        if not found and isinstance(module, nn.Conv2d) and bool(output.isnan().any()):
+            found.append(name)
+
+    with inspecting(model), torch.no_grad(), watching(model, see):
+        model(torch.full_like(picture, torch.nan))
+    if not found:
         raise LayerError("the network runs no convolution, so that there is no layer 'first'. Name a layer.")
-    return name
+    return found[0]
 
 
 PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)

@@ -58,6 +58,7 @@ def signed(values: Float[Tensor, "n c h w"], scale: str = "per_picture") -> UInt
     >>> signed(torch.tensor([[[[-2.0, 0.0, 2.0]]]]))[0, 0].tolist()
     [[1, 128, 255]]
     """
+    values = values.nan_to_num()
     strongest = values.abs().amax() if scale == "shared" else values.abs().flatten(1).amax(1)[:, None, None, None]
     shares = values / strongest.clamp(min=1e-300 if values.dtype == torch.float64 else 1e-30)
     channels = shares.shape[1]

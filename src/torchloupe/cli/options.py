@@ -49,8 +49,8 @@ untitled = stack(
     click.option("--width", help="Width of the figure: 89mm, 3.5in or 800px."),
     click.option("--font", help="Font family, by name."),
     click.option("--cmap", help="Colour map of matplotlib; the default is perceptually uniform, the study's was jet."),
-    click.option("--vmin", type=float, help="Value at the lower end of the colour map."),
-    click.option("--vmax", type=float, help="Value at its upper end."),
+    click.option("--vmin", type=float, help="Value of feature maps at the lower end of the colours."),
+    click.option("--vmax", type=float, help="The same for the upper end."),
     click.option(
         "--scale",
         type=click.Choice(["per_picture", "per_filter", "shared", "symmetric"]),

@@ -20,7 +20,7 @@ from torchloupe.console import Console
 @stack(untitled, quiet)
 def sheet(files: tuple[Path, ...], **options: Any) -> None:
     """Join any pictures (FILES or folders) in one sheet, or pages of 64."""
-    from torchloupe.contact import Sheet, draw, pages
+    from torchloupe.contact import Sheet, check, draw, pages
     from torchloupe.inputs import from_file, picture_files
     from torchloupe.look import Look
     from torchloupe.render import save_figure
@@ -33,6 +33,7 @@ def sheet(files: tuple[Path, ...], **options: Any) -> None:
             if name != "title" and options.get(name) is not None
         }
     )
+    check(look)
     taken = [from_file(path, options["size"]) for given in files for path in picture_files(given)]
     cells = [rgb(each.pictures)[0] for each in taken]
     captions = [each.names[0] for each in taken] if options["captions"] else []

@@ -101,6 +101,7 @@ def _options(row: Method) -> list[Any]:
 
 def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     from torchloupe.api import run
+    from torchloupe.contact import check
     from torchloupe.device import pick_device
     from torchloupe.inputs import indices
     from torchloupe.look import Look
@@ -108,7 +109,7 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
 
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
-    Look(**look)  # a bad --width is told before anything is computed
+    check(Look(**look))  # told before anything is computed
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = Subject(network, options["data"], offline=options["offline"])
     every = options.get("channels", "all") == "all"

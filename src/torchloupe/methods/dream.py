@@ -109,7 +109,7 @@ def _climb(
                 features = maps(model, layer, change(x, done))[:, channels]
             except LoupeError:
                 raise
-            except RuntimeError as error:
+            except (RuntimeError, ValueError, AssertionError) as error:
                 if side == sides[-1]:
                     raise
                 raise ModelError(

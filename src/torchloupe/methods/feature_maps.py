@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
@@ -75,7 +76,7 @@ def principal(features: Float[Tensor, "b n y x"]) -> Float[Tensor, "b 3 y x"]:
     largest = vectors.abs().argmax(0)
     vectors = vectors * vectors[largest, torch.arange(known)].sign()
     parts = rows @ vectors
-    low, high = (parts.quantile(q, dim=0) for q in (TAILS, 1 - TAILS)) if len(parts) < 10**6 else parts.aminmax(dim=0)
+    low, high = torch.from_numpy(np.quantile(parts.numpy(), [TAILS, 1 - TAILS], axis=0))  # torch's has a limit
     span = high - low
     flat = span <= 1e-12 * rows.abs().max().clamp(min=1e-300)
     scaled = torch.where(flat, 0.5, ((parts - low) / torch.where(flat, 1.0, span)).clamp(0, 1))

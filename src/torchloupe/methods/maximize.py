@@ -50,8 +50,8 @@ class Maximization:
 
     @property
     def ratio(self) -> Float[Tensor, "n"] | None:
-        """Activation over the best picture's."""
-        return None if self.best is None else self.activation / self.best
+        """Activation over the best picture's; NaN where that is not above zero."""
+        return None if self.best is None else torch.where(self.best > 0, self.activation / self.best, torch.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def maximize(
     position: tuple[int, int] | str | None = None,
     direction: Sequence[float] | None = None,
     parameterization: str = "fourier",
-    size: int | None = None,
+    canvas: int | None = None,
     steps: int = 64,
     lr: float = 0.15,
     copies: int = 3,
@@ -108,29 +108,29 @@ def maximize(
     A unit is a channel's spatial mean; with `position` ((y, x) or "center") one neuron of it; with layer="output" a
     class logit; with `direction` a direction over channels; without `each`, the mean of all `channels` together.
     `parameterization` is fourier (Olah et al. 2017), maco (Fel et al. 2023) or pixel. `statistics` are spectrum and
-    colours of the network's data, `size` the canvas (the network's own by default; nothing is resized). From noise,
-    each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's best activations.
+    colours of the network's data, `canvas` the picture's side (the network's own by default; nothing is resized). From
+    noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's best activations.
 
     Raises:
         ModelError: no such layer, or no gradient passes through it.
         UsageError: a channel or setting that there is not.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-    >>> maximize(net, "1", channels=[0, 5], size=9, steps=2, copies=1).pictures.shape
+    >>> maximize(net, "1", channels=[0, 5], canvas=9, steps=2, copies=1).pictures.shape
     torch.Size([2, 3, 9, 9])
     """
     if steps < 1 or copies < 1 or lr <= 0:
         raise UsageError(f"steps and copies are at least 1 and lr above 0, not {steps}, {copies} and {lr:g}.")
     if images is not None:
         check_pictures(images)
-    canvas = placed(model, images) if images is not None else example(model, size)
-    name = resolve(model, layer, canvas)
-    told = statistics or generic(canvas.shape[2], canvas.shape[3], canvas.shape[1])
+    blank = placed(model, images) if images is not None else example(model, canvas)
+    name = resolve(model, layer, blank)
+    told = statistics or generic(blank.shape[2], blank.shape[3], blank.shape[1])
     climb = _Climb(parameterization, steps, lr, copies, diversity, transforms, seed)
     with inspecting(model):
-        goal = _goal(model, name, canvas, channels, each, position, direction)
+        goal = _goal(model, name, blank, channels, each, position, direction)
         jobs = _jobs(goal.units, None if images is None else len(images), copies)
-        made = _run(model, goal, canvas, told, jobs, climb, progress)
+        made = _run(model, goal, blank, told, jobs, climb, progress)
     return _result(goal, jobs, copies, made, best)
 
 

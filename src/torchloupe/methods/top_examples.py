@@ -77,14 +77,10 @@ def top_examples(
         box = torch.tensor([0, 0, *stored]).expand(*index.shape, 4)
     else:
         rows, columns = field.rows[position[..., 0]], field.columns[position[..., 1]]
-        scale = [n / m for n, m in zip(stored, picture.shape[2:], strict=True)]
-        ends = (
-            rows[..., 0] * scale[0],
-            columns[..., 0] * scale[1],
-            rows[..., 1] * scale[0],
-            columns[..., 1] * scale[1],
-        )
-        box = torch.stack([ends[0].floor(), ends[1].floor(), ends[2].ceil(), ends[3].ceil()], 2).long()
+        height, width = picture.shape[2:]  # whole numbers: low ends rounded down, high ends up
+        low = rows[..., 0] * stored[0] // height, columns[..., 0] * stored[1] // width
+        high = -(-rows[..., 1] * stored[0] // height), -(-columns[..., 1] * stored[1] // width)
+        box = torch.stack([*low, *high], 2)
     called = getattr(dataset, "names", None) or tuple(str(i) for i in range(len(images)))
     names = tuple(tuple(called[i] for i in row) for row in index.tolist())
     return TopExamples(name, torch.tensor(asked), index, scores, position, box, images[index], names)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchloupe.augment import to_float
 from torchloupe.budget import at_once
-from torchloupe.hooks import OUTPUT, as_maps, inspecting, watching
+from torchloupe.hooks import OUTPUT, as_maps, first_tensor, inspecting, watching
 from torchloupe.survey import placed, trace
 
 LIVE = 0.01
@@ -100,15 +100,15 @@ def health(
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
         if name in wanted and name not in seen:
             seen.add(name)
-            take(name, as_maps(output, module, name))
+            take(name, as_maps(output, module, name, picture.shape[2:]))
 
     with inspecting(model), torch.no_grad(), watching(model, see):
         for start in range(0, len(images), step):  # `take` reads it
             seen.clear()
             pictures = placed(model, to_float(images[start : start + step], size))
-            said = model(pictures.contiguous(memory_format=torch.channels_last))
-            if OUTPUT in wanted and isinstance(said, Tensor) and OUTPUT not in seen:
-                take(OUTPUT, as_maps(said, model, OUTPUT))
+            said = first_tensor(model(pictures.contiguous(memory_format=torch.channels_last)))
+            if OUTPUT in wanted and said is not None and OUTPUT not in seen:
+                take(OUTPUT, as_maps(said, model, OUTPUT, picture.shape[2:]))
             if progress is not None:
                 progress(min(start + step, len(images)), len(images))
     return {name: sums[name].health() for name in sums}

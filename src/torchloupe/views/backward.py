@@ -18,7 +18,7 @@ def view(result: Backward, look: Look, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of a backward method."""
     shown = signed(result.signal, look.scale or "per_picture")
     kept = "one position" if not result.keep else f"strongest {result.keep:.0%} of each map"
-    scale = "shared" if look.scale == "shared" else "per picture"
+    scale = "shared by all of a column" if look.scale == "shared" else "per picture"
     said = f"started from the {kept}; signed signal around mid grey, scale {scale}, symmetric"
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
@@ -64,7 +64,7 @@ def _crops(result: Backward, look: Look, about: dict[str, Any], title: str, said
     units = [unit(about, channel) for channel in result.channel.tolist()]
     names = [called(about, image) for image in result.image.tolist()]
     run = next((i for i, channel in enumerate(result.channel) if channel != result.channel[0]), len(units))
-    if run > 1:
+    if run > 1 and len(units) % run == 0 and all(len(set(units[i : i + run])) == 1 for i in range(0, len(units), run)):
         cells = [cell for i in range(0, len(units), run) for shown in cropped for cell in shown[i : i + run]]
         captions = []
         for i in range(0, len(units), run):

@@ -22,13 +22,13 @@ def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
     shown = rgb(result.pictures)
     if bool((result.channel >= 0).any()):
         cells = [None if math.isnan(error) else cell for cell, error in zip(shown, result.error.tolist(), strict=True)]
-        captions = [
-            f"{unit(about, c)}   {_error(e)}\n{p:.1f} dB  {s:.2f}"
-            if not math.isnan(e)
-            else f"{unit(about, c)}  silent\n"
-            for c, e, p, s in zip(*(t.tolist() for t in (result.channel, *_scores(result))), strict=True)
-        ]
-        title = f"Inversion of {result.layer} by one filter: {called(about, int(result.image[0]))}"
+        one = len(set(result.image.tolist())) == 1
+        captions = []
+        for c, i, e, p, s in zip(*(t.tolist() for t in (result.channel, result.image, *_scores(result))), strict=True):
+            name = unit(about, c) if one else f"{unit(about, c)} {called(about, i)}"
+            captions.append(f"{name}  silent\n" if math.isnan(e) else f"{name}   {_error(e)}\n{p:.1f} dB  {s:.2f}")
+        title = f"Inversion of {result.layer} by one filter"
+        title += f": {called(about, int(result.image[0]))}" if one else ""
         return pages(Sheet(cells, captions, title, note(about, said)))
     originals = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]

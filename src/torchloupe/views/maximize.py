@@ -19,7 +19,7 @@ def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]
     captions = [_caption(result, i, about) for i in range(len(shown))]
     from_noise = bool((result.image < 0).all())
     known = result.best is not None
-    said = "activation: spatial mean of the layer's output on the picture as shown"
+    said = f"activation: {_what(about.get('settings', {}))} on the picture as shown"
     if known:
         many = f" of {about['best_of']:,}" if about.get("best_of") else ""
         said += f"; ×: over the best test picture{many}; weaker: below it"
@@ -32,11 +32,20 @@ def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]
     return pages(Sheet(cells, captions, title, note(about, said), 4 if len(shown) <= 16 else 8))
 
 
+def _what(settings: dict[str, Any]) -> str:
+    """Say what is called activation."""
+    position, direction = settings.get("position"), settings.get("direction")
+    where = "spatial mean of the layer's output" if position is None else f"the layer's output at position {position}"
+    return where if direction is None else f"{where.replace('spatial mean of ', 'mean of ')} along the direction"
+
+
 def _caption(result: Maximization, i: int, about: dict[str, Any]) -> str:
     channel, image = int(result.channel[i]), int(result.image[i])
     name = unit(about, channel) if channel >= 0 else "all"
     if image >= 0 and channel < 0:
         name = called(about, image)
+    elif len(set(result.image.tolist())) > 1:
+        name += f" {called(about, image)}"
     if bool(result.dead[i]):
         return f"{name}  dead\n"
     reached = f"{result.activation[i]:.2g}"
