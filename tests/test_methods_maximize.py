@@ -94,13 +94,16 @@ def moved(picture: Tensor, down: int, right: int) -> Tensor:
     return out
 
 
-def test_shifted_is_the_mean_over_25_shifts() -> None:
+def test_shifted_is_the_mean_over_all_shifts_of_up_to_two_pixels() -> None:
     model = net()
     found = maximize(model, "3", photographs(1), channels=[0, 3], **QUICK)
     for i, channel in enumerate(found.channel.tolist()):
-        seen = torch.stack([moved(found.pictures[i], *by) for by in product(range(-2, 3), repeat=2)])
+        places = [(y, x) for y, x in product(range(-2, 3), repeat=2) if (y * y + x * x) ** 0.5 <= 2]
+        assert len(places) == 13
+        seen = torch.stack([moved(found.pictures[i], *by) for by in places])
         assert float(found.shifted[i]) == pytest.approx(float(on(model, seen)[:, channel].mean()), rel=1e-9)
     assert not torch.allclose(found.shifted, found.activation, rtol=1e-4)
+    assert bool(maximize(model, "3", photographs(1), channels=[0], shifts=False, **QUICK).shifted.isnan().all())
 
 
 def test_one_copy_has_no_spread() -> None:

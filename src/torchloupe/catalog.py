@@ -122,6 +122,7 @@ METHODS: tuple[Method, ...] = (
             Setting("copies", int, 3, "Pictures of each unit, from different noise."),
             Setting("diversity", float, 0.0, "Weight of being unlike the unit's other copies."),
             Setting("transforms", bool, True, "Shift, turn and scale the picture a little at every step."),
+            Setting("shifts", bool, True, "Also measure the activation over shifts of up to 2 pixels."),
         ),
     ),
     Method(

@@ -158,16 +158,21 @@ def maps(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Fl
     torch.Size([2, 8, 3, 3])
     """
     if layer == OUTPUT and OUTPUT not in dict(model.named_children()):
-        out = first_tensor(model(pictures.clone()))  # a network may work in place
+        out = first_tensor(model(_own(pictures)))
         if out is None:
             raise LayerError("the network puts out no tensor.")
         return as_maps(_reachable(out, pictures, layer), model, layer, pictures.shape[2:])
     with capture(model, layer) as seen:
-        model(pictures.clone())
+        model(_own(pictures))
     if layer not in seen:
         raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
     module = model.get_submodule(layer_name(model, layer))
     return as_maps(_reachable(seen[layer], pictures, layer), module, layer, pictures.shape[2:])
+
+
+def _own(pictures: Tensor) -> Tensor:
+    """Copy pictures, since a network may work in place, in the order of memory that convolutions are quick with."""
+    return pictures.clone(memory_format=torch.channels_last)
 
 
 def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:

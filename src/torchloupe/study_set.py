@@ -30,15 +30,23 @@ class Item:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+FROM_NOISE: dict[str, Any] = {"steps": 28, "lr": 0.2, "shifts": False}
+FROM_PHOTOGRAPH: dict[str, Any] = {"steps": 24, "lr": 0.2, "shifts": False}
+ALONE: dict[str, Any] = {"steps": 16}
+"""A last block has hundreds of channels: fewer and longer steps than by default; a photograph is half the way."""
+
+
 def _of(layer: Literal["first", "last"], keep: float) -> Iterator[Item]:
+    noise, photograph, alone = (FROM_NOISE, FROM_PHOTOGRAPH, ALONE) if layer == "last" else ({}, {}, {})
     yield Item("maps", "feature-maps", layer, "one")
     yield Item("inversion-by-all-filters", "invert", layer)
-    yield Item("inversion-by-one-filter", "invert", layer, "one", {"each": True, "twin": False})
-    one = {"copies": 1}
-    yield Item("maximisation-by-one-filter-from-noise", "maximize", layer, "none", one)
-    yield Item("maximisation-by-one-filter-from-photograph", "maximize", layer, "one", one)
-    yield Item("maximisation-by-all-filters-from-noise", "maximize", layer, "none", {"each": False, "copies": 16})
-    yield Item("maximisation-by-all-filters-from-photographs", "maximize", layer, "all", {"each": False, **one})
+    yield Item("inversion-by-one-filter", "invert", layer, "one", {"each": True, "twin": False, **alone})
+    what = "maximisation-by-one-filter"
+    yield Item(f"{what}-from-noise", "maximize", layer, "none", {"copies": 1, **noise})
+    yield Item(f"{what}-from-photograph", "maximize", layer, "one", {"copies": 1, **photograph})
+    what = "maximisation-by-all-filters"
+    yield Item(f"{what}-from-noise", "maximize", layer, "none", {"each": False, "copies": 16, **noise})
+    yield Item(f"{what}-from-photographs", "maximize", layer, "all", {"each": False, "copies": 1, **photograph})
     yield Item("deconvolution", "deconvnet", layer, "all", {"keep": keep})
 
 

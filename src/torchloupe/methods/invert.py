@@ -38,7 +38,8 @@ from torchloupe.scores.twin import randomised
 from torchloupe.survey import channel_list, placed, resolve
 
 Progress = Callable[[int, int], None]
-Error = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n"]]
+See = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n channels y x"]]
+Away = Callable[[Float[Tensor, "n channels y x"]], Float[Tensor, "n"]]
 
 STEPS, STEPS_EACH = 80, 24
 """Passes by default; one channel is a small aim, and there are many of them."""
@@ -171,14 +172,15 @@ def _invert(
         parts = []
         for number, units in enumerate(chunks):
             originals = images[image[units].to(images.device)]
-            error, dead = _aim(model, layer, originals, groups[group[units]].to(images.device))
+            away, dead = _aim(model, layer, originals, groups[group[units]].to(images.device))
 
             def step_done(step: int, before: int = number) -> None:
                 tell(before * settings.steps + step + 1, len(chunks) * settings.steps)
 
-            pictures, history = _search(error, originals.shape, images, settings, step_done)
+            see = partial(maps, model, layer)
+            pictures, history = _search(see, away, originals.shape, images, settings, step_done)
             with torch.no_grad():
-                left = torch.where(dead, torch.nan, error(pictures))
+                left = torch.where(dead, torch.nan, away(see(pictures)))
                 scores = left, psnr(pictures, originals), ssim(pictures, originals)
             parts.append([part.cpu() for part in (pictures, *scores, history.T)])
         pictures, left, signal, similar, history = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -188,37 +190,39 @@ def _invert(
 
 def _aim(
     model: nn.Module, layer: str, originals: Float[Tensor, "n c h w"], channels: Int[Tensor, "n k"]
-) -> tuple[Error, Bool[Tensor, "n"]]:
-    """Return the normalised error of pictures, and which originals have no feature but zeros: their error is 0."""
+) -> tuple[Away, Bool[Tensor, "n"]]:
+    """Return the normalised error of maps, and which originals have no feature but zeros: their error is 0."""
     rows = torch.arange(len(originals), device=originals.device)[:, None]
 
-    def features(pictures: Tensor) -> Tensor:
-        found = maps(model, layer, pictures)
+    def features(found: Tensor) -> Tensor:
         return (found if channels.shape[1] == found.shape[1] else found[rows, channels]).flatten(1)
 
     with torch.no_grad():
-        sought = features(originals)
+        sought = features(maps(model, layer, originals))
         largest = sought.abs().amax(1)
         dead = largest == 0
         largest = torch.where(dead, 1, largest)
         size = largest * (sought / largest[:, None]).norm(dim=1)  # the square of a tiny feature would be 0
         size = torch.where(dead, 1, size)
 
-    def error(pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
-        away = ((features(pictures) - sought) / size[:, None]).square().sum(1)
-        return torch.where(dead, 0, away)
+    def away(found: Float[Tensor, "n channels y x"]) -> Float[Tensor, "n"]:
+        off = ((features(found) - sought) / size[:, None]).square().sum(1)
+        return torch.where(dead, 0, off)
 
-    return error, dead
+    return away, dead
 
 
 def _search(
-    error: Error, shape: torch.Size, like: Tensor, settings: _Settings, step_done: Callable[[int], None]
+    see: See, away: Away, shape: torch.Size, like: Tensor, settings: _Settings, step_done: Callable[[int], None]
 ) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "steps n"]]:
     """Return the pictures with the least loss that was found, and the losses on the way."""
     noise = torch.Generator().manual_seed(settings.seed)
     with torch.no_grad():
-        numbers = _start(error, shape, like, settings.start, noise)
+        numbers = _start(see, away, shape, like, settings.start, noise)
     history: list[Tensor] = []
+
+    def error(pictures: Tensor) -> Tensor:
+        return away(see(pictures))
 
     def loss(pictures: Tensor, tv: Tensor | float) -> Tensor:
         return error(pictures) + settings.bounds * out_of_range(pictures) + tv * total_variation(pictures)
@@ -249,25 +253,18 @@ def _search(
 
 
 def _start(
-    error: Error, shape: torch.Size, like: Tensor, start: str, noise: torch.Generator
+    see: See, away: Away, shape: torch.Size, like: Tensor, start: str, noise: torch.Generator
 ) -> Float[Tensor, "n c h w"]:
     """Return the numbers to start from: zeros, or for each unit the nearest of a few pictures of blobs; or noise."""
     drawn = torch.randn(TRIES, *shape[1:], generator=noise, dtype=torch.float64)
     if start == "noise":
         return NOISE * drawn[:1].to(like.device, like.dtype).expand(shape).contiguous()
-    numbers = torch.zeros(shape, dtype=like.dtype, device=like.device)
-
-    def distance(tried: Tensor) -> Tensor:
-        off = error(natural(tried))
-        return torch.where((off - 1).abs() < SILENT, torch.inf, off)
-
-    least = NEARER * distance(numbers)
-    for one in smooth(drawn).to(like.device, like.dtype):
-        tried = one.expand(shape)
-        off = distance(tried)
-        numbers = torch.where((off < least)[:, None, None, None], tried, numbers)
-        least = torch.minimum(least, off)
-    return numbers
+    tried = torch.cat([torch.zeros_like(drawn[:1]), smooth(drawn)]).to(like.device, like.dtype)
+    seen = see(natural(tried))
+    off = torch.stack([away(found.expand(shape[0], *found.shape)) for found in seen])
+    off = torch.where((off - 1).abs() < SILENT, torch.inf, off)
+    off[0] *= NEARER
+    return tried[off.argmin(0)]
 
 
 class _Numbers(Picture):

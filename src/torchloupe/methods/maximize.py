@@ -21,7 +21,7 @@ from torchloupe.transforms import jitter, shifted, wobble
 POOL = 32
 """Noise pictures tried for each copy; each unit starts from the one that drives it most."""
 REACH = 2
-"""Pixels of shift under which activations are averaged (`shifted`)."""
+"""Activations are averaged over all shifts of up to so many pixels (`shifted`): 13 places in a disc."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Maximization:
     activation: Float[Tensor, "n"]
     """Reached by the picture as it is: spatial mean of the channel (or what was asked for)."""
     shifted: Float[Tensor, "n"]
-    """The same, averaged over all shifts of up to 2 pixels, the edge repeated."""
+    """The same, averaged over the 13 whole shifts of up to 2 pixels in length, the edge repeated; NaN if not asked."""
     best: Float[Tensor, "n"] | None
     """Strongest activation of any picture of the data, where it is known."""
     spread: Float[Tensor, "n"]
@@ -98,6 +98,7 @@ def maximize(
     copies: int = 3,
     diversity: float = 0.0,
     transforms: bool = True,
+    shifts: bool = True,
     seed: int = 0,
     statistics: PictureStatistics | None = None,
     best: Float[Tensor, "channels"] | None = None,
@@ -126,7 +127,7 @@ def maximize(
     blank = placed(model, images) if images is not None else example(model, canvas)
     name = resolve(model, layer, blank)
     told = statistics or generic(blank.shape[2], blank.shape[3], blank.shape[1])
-    climb = _Climb(parameterization, steps, lr, copies, diversity, transforms, seed)
+    climb = _Climb(parameterization, steps, lr, copies, diversity, transforms, shifts, seed)
     with inspecting(model):
         goal = _goal(model, name, blank, channels, each, position, direction)
         jobs = _jobs(goal.units, None if images is None else len(images), copies)
@@ -144,6 +145,7 @@ class _Climb:
     copies: int
     diversity: float
     transforms: bool
+    shifts: bool
     seed: int
 
 
@@ -211,7 +213,7 @@ def _run(
         final = optimize(
             loss, picture, steps=steps, lr=climb.lr, transforms=changes if climb.transforms else (), on_step=on_step
         )
-        parts.append((final, *_figures(model, goal, final, rows), _clipped(picture)))
+        parts.append((final, *_figures(model, goal, final, rows, climb.shifts), _clipped(picture)))
     return tuple(torch.cat(each) for each in zip(*parts, strict=True))
 
 
@@ -259,12 +261,14 @@ def _alike(features: Tensor, copies: int) -> Tensor:
     return others.flatten() / max(1, copies - 1)
 
 
-def _figures(model: nn.Module, goal: _Goal, pictures: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _figures(model: nn.Module, goal: _Goal, pictures: Tensor, rows: Tensor, shifts: bool) -> tuple[Tensor, Tensor]:
     """Return the activation of finished pictures, and its mean over shifts."""
-    moves = [(y, x) for y in range(-REACH, REACH + 1) for x in range(-REACH, REACH + 1)]
+    around = range(-REACH, REACH + 1) if shifts else range(1)
+    moves = [(y, x) for y in around for x in around if y * y + x * x <= REACH * REACH]
     with torch.no_grad():
         over = [goal.activation(maps(model, goal.layer, shifted(pictures, *move)), rows) for move in moves]
-    return over[len(moves) // 2], torch.stack(over).mean(0)
+    still = over[len(moves) // 2]
+    return still, torch.stack(over).mean(0) if shifts else torch.full_like(still, torch.nan)
 
 
 def _clipped(picture: Any) -> Tensor:
