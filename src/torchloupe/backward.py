@@ -178,11 +178,13 @@ def seeds(features: Float[Tensor, "b c y x"], keep: float, position: Position) -
     flat = features.flatten(2)
     if position is None or position == "max":
         count = 1 if position == "max" else max(1, int(keep * flat.shape[2]))
-        order = flat.sort(dim=2, descending=True, stable=True).indices[:, :, :count]
-    else:
-        at = position if isinstance(position, Tensor) else torch.tensor([position])
-        index = (at[:, 0] * features.shape[3] + at[:, 1]).to(features.device)
-        order = index[:, None, None].expand(len(flat), flat.shape[1], 1)
+        weakest = flat.kthvalue(flat.shape[2] - count + 1, dim=2, keepdim=True).values
+        above, equal = flat > weakest, flat == weakest
+        room = count - above.sum(2, keepdim=True)
+        return (flat * (above | (equal & (equal.cumsum(2) <= room)))).view_as(features)
+    at = position if isinstance(position, Tensor) else torch.tensor([position])
+    index = (at[:, 0] * features.shape[3] + at[:, 1]).to(features.device)
+    order = index[:, None, None].expand(len(flat), flat.shape[1], 1)
     return torch.zeros_like(flat).scatter(2, order, flat.gather(2, order)).view_as(features)
 
 
