@@ -7,11 +7,11 @@ Each method runs in a process of its own, so that its peak of memory is its own.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,25 @@ def one(method: str, model: str, data: str, runs: int) -> dict[str, Any]:
         if model == STUDY:
             images = replace(images, images=images.images[:256], labels=images.labels[:256], names=images.names[:256])
     small = model != STUDY
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = memory_now()
     taken = timed(lambda: run(method, studied, None, images, **more), runs if small else 1, warm=int(small))
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"seconds": taken.seconds, "memory": grown}
+    return {"seconds": taken.seconds, "memory": memory_peak() - before}
+
+
+def memory_now() -> float:
+    """Return this process's memory in MB, and let its peak count from here (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def memory_peak() -> float:
+    """Return the largest memory in MB since `memory_now`."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
 
 
 def each_method(loupe: str, data: str, runs: int) -> str:
@@ -274,21 +289,24 @@ def main() -> None:
     parser.add_argument("--data", default="auto")
     parser.add_argument("--lucent-python")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", action="append", help="set, best, maximisation, deconvolution, growth or methods")
     parser.add_argument("--one")
     parser.add_argument("--model")
     asked = parser.parse_args()
     if asked.one:
         print(json.dumps(one(asked.one, asked.model, asked.data, asked.runs)))
         return
-    parts = [
-        whole_set(asked.loupe, asked.runs),
-        against_the_best([asked.loupe, asked.resnet20], asked.data),
-        maximisation(asked.resnet20, asked.data, asked.lucent_python, asked.runs),
-        deconvolution(asked.loupe, asked.data, asked.runs),
-        growth(asked.loupe, asked.data),
-        each_method(asked.loupe, asked.data, asked.runs),
-    ]
-    write("pictures", "Looking inside: speed and memory", parts, "python bench/pictures.py")
+    sections: dict[str, Callable[[], str]] = {
+        "set": lambda: whole_set(asked.loupe, asked.runs),
+        "best": lambda: against_the_best([asked.loupe, asked.resnet20], asked.data),
+        "maximisation": lambda: maximisation(asked.resnet20, asked.data, asked.lucent_python, asked.runs),
+        "deconvolution": lambda: deconvolution(asked.loupe, asked.data, asked.runs),
+        "growth": lambda: growth(asked.loupe, asked.data),
+        "methods": lambda: each_method(asked.loupe, asked.data, asked.runs),
+    }
+    for name in asked.only or sections:
+        title, _, body = sections[name]().partition("\n\n")
+        write(f"pictures-{name}", title.removeprefix("## "), [body], f"python bench/pictures.py --only {name}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from torchloupe.errors import UsageError
-from torchloupe.render import FORMATS, confusion, curves, save_figure, sheet, shorten, style
+from torchloupe.render import FORMATS, confusion, curves, fit, save_figure, sheet, shorten, style, width_of
 
 HOSTILE = [
     "$x$ \\frac{1}{0}",
@@ -241,3 +241,9 @@ def test_tall_and_wide_pictures_make_sheets_that_fit_a_file(tmp_path: Path) -> N
         save_figure(sheet(pictures(32, h, w), ["name"] * 32), tmp_path / "s.png")
         with Image.open(tmp_path / "s.png") as image:
             assert max(image.size) < 5000
+
+
+@pytest.mark.parametrize("text", ["activation", "spatial mean of the layer's output", "lr 0.2 · copies 1 · iiii"])
+def test_a_line_that_just_fits_is_left_whole(text: str) -> None:
+    assert fit(text, 6.5, width_of(text, 6.5)) == text  # the mark in the middle is wider than the letter it replaces
+    assert "…" in fit(text, 6.5, 0.9 * width_of(text, 6.5))

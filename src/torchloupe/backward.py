@@ -134,16 +134,19 @@ def _chunk(
     """Walk pictures back at once, each from its own of `units` or from all of `together`; signals, cells, a place."""
     x = pictures.clone().requires_grad_()
     features = maps(model, layer, x)
-    mask = torch.zeros_like(features)
-    if together is None:
-        mask[torch.arange(len(features), device=features.device), units.to(features.device)] = 1
-    else:
-        mask[:, together] = 1
-    start = seeds(features.detach(), keep, position) * mask
+    values = features.detach()
+    if together is None or len(together) < features.shape[1]:
+        mask = torch.zeros(features.shape[:2], dtype=values.dtype, device=values.device)
+        if together is None:
+            mask[torch.arange(len(features), device=values.device), units.to(values.device)] = 1
+        else:
+            mask[:, together] = 1
+        values = values * mask[:, :, None, None]
+    start = seeds(values, keep, position)
     (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
     if signal is None:
         raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
-    return signal.detach(), (start != 0).flatten(1).sum(1), _places(features.detach() * mask, position)
+    return signal.detach(), torch.linalg.vector_norm(start, 0, (1, 2, 3)).long(), _places(values, position)
 
 
 def _places(features: Float[Tensor, "n c y x"], position: Position) -> Int64[Tensor, "n 2"]:
@@ -152,6 +155,8 @@ def _places(features: Float[Tensor, "n c y x"], position: Position) -> Int64[Ten
         return position
     if isinstance(position, tuple):
         return torch.tensor([position]).expand(len(features), 2)
+    if position is None:
+        return torch.zeros(len(features), 2, dtype=torch.int64)
     flat = features.sum(1).flatten(1).argmax(1)  # of one channel: the others are masked
     return torch.stack([flat // features.shape[3], flat % features.shape[3]], 1)
 
@@ -178,14 +183,19 @@ def seeds(features: Float[Tensor, "b c y x"], keep: float, position: Position) -
     flat = features.flatten(2)
     if position is None or position == "max":
         count = 1 if position == "max" else max(1, int(keep * flat.shape[2]))
-        weakest = flat.kthvalue(flat.shape[2] - count + 1, dim=2, keepdim=True).values
-        above, equal = flat > weakest, flat == weakest
-        room = count - above.sum(2, keepdim=True)
-        return (flat * (above | (equal & (equal.cumsum(2) <= room)))).view_as(features)
+        strongest, order = flat.topk(min(count + 1, flat.shape[2]), dim=2)
+        out = torch.zeros_like(flat).scatter_(2, order[..., :count], strongest[..., :count])
+        tied = strongest[..., count - 1] == strongest[..., -1] if count < flat.shape[2] else torch.tensor(False)
+        if bool(tied.any()):  # topk takes any of equal ones
+            some, least = flat[tied], strongest[..., count - 1][tied][:, None]
+            above, equal = some > least, some == least
+            room = count - above.sum(1, keepdim=True)
+            out[tied] = torch.where(above | (equal & (equal.cumsum(1) <= room)), some, 0)
+        return out.view_as(features)
     at = position if isinstance(position, Tensor) else torch.tensor([position])
     index = (at[:, 0] * features.shape[3] + at[:, 1]).to(features.device)
     order = index[:, None, None].expand(len(flat), flat.shape[1], 1)
-    return torch.zeros_like(flat).scatter(2, order, flat.gather(2, order)).view_as(features)
+    return torch.zeros_like(flat).scatter_(2, order, flat.gather(2, order)).view_as(features)
 
 
 def _check_position(position: Position, sides: list[int], pictures: int, layer: str) -> None:

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchloupe.hooks import OUTPUT
 from torchloupe.survey import placed, trace
 
 BYTES = 512 * 2**20
@@ -21,10 +20,8 @@ def at_once(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"], roo
     128
     """
     numbers = 3 * picture[0].numel()
-    for call in trace(model, placed(model, picture[:1])):
+    for call in trace(model, placed(model, picture[:1]), until=layer):
         if next(call.module.children(), None) is None:
             numbers += call.times * torch.Size(call.shape).numel()
-        if layer not in (OUTPUT, "") and call.name == layer:
-            break
     each = 3 * numbers * picture.element_size()  # features, their gradients, and what kernels need on the side
     return max(1, min(AT_MOST, room // each))

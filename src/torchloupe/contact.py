@@ -232,7 +232,7 @@ def _write(
             axes.text(x, y, shown, size=plan.letters, color=colours["quiet"], **common)
     if sheet.title and look.title:
         room = (width - 2 * plan.margin) / plan.dpi
-        large *= max(0.7, min(1.0, room / width_of(sheet.title, large)))
+        large *= max(0.7, min(1.0, 0.98 * room / width_of(sheet.title, large)))
         shown = fit(sheet.title, large, room)
         axes.text(plan.margin, 0.7 * plan.margin, shown, size=large, color=colours["ink"], **common)
     for row, text in enumerate(plan.note[::-1]):

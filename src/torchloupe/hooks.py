@@ -64,15 +64,15 @@ def inspecting(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], None]) -> Iterator[None]:
-    """Call `see(name, module, first input, first output)` after every call of every submodule."""
+def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], bool | None]) -> Iterator[None]:
+    """Call `see(name, module, first input, first output)` after every call of every submodule; True ends the pass."""
     handles = []
 
     def hook(name: str) -> Callable[..., None]:
         def call(module: nn.Module, inputs: Any, output: Any) -> None:
             out = first_tensor(output)
-            if out is not None:
-                see(name, module, first_tensor(inputs), out)
+            if out is not None and see(name, module, first_tensor(inputs), out):
+                raise _Enough
 
         return call
 
@@ -80,7 +80,8 @@ def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Ten
         for name, module in model.named_modules():
             if name and not isinstance(module, torch.jit.ScriptModule):
                 handles.append(module.register_forward_hook(hook(name)))
-        yield
+        with suppress(_Enough):
+            yield
     finally:
         for handle in handles:
             handle.remove()

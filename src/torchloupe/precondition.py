@@ -7,7 +7,7 @@ from torch import Tensor
 COLOUR = 0.3
 """How freely a channel parts from the mean of the channels; in photographs colours go together."""
 BLOBS = 2.5
-STRENGTHS = (0.2, 0.35)
+STRENGTHS = (0.15, 0.25)
 """Standard deviations of the pictures that `smooth` makes, in turn."""
 
 
@@ -40,7 +40,7 @@ def smooth(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
     >>> made = natural(smooth(torch.randn(2, 3, 16, 16)))
     >>> made.std((1, 2, 3)).round(decimals=2)
-    tensor([0.2000, 0.3500])
+    tensor([0.1500, 0.2500])
     """
     height, width = numbers.shape[-2:]
     like = {"dtype": numbers.dtype, "device": numbers.device}

@@ -130,11 +130,13 @@ def fit(text: str, size: float, inches: float) -> str:
     ('short', 'longlo…nglong')
     """
     plain = shorten(text, 400)
+    if width_of(plain, size) <= inches:
+        return plain
 
     def keeping(n: int) -> str:
-        return plain if n == len(plain) else f"{plain[: n // 2]}…{plain[len(plain) - (n + 1) // 2 :]}"
+        return f"{plain[: n // 2]}…{plain[len(plain) - (n + 1) // 2 :]}"
 
-    too_wide = bisect(range(len(plain) + 1), inches, key=lambda n: width_of(keeping(n), size))
+    too_wide = bisect(range(len(plain)), inches, key=lambda n: width_of(keeping(n), size))
     return keeping(max(0, too_wide - 1))
 
 

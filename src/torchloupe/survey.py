@@ -77,15 +77,17 @@ def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Floa
     return placed(model, torch.full((1, channels, height, width), 0.5))
 
 
-def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None) -> list[Call]:
+def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, until: str = "") -> list[Call]:
     """Run one picture (grey by default) through a network and list the layers that ran, in order of their ends.
+
+    The pass ends with layer `until`.
 
     >>> [call.name for call in trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.zeros(1, 3, 5, 5))]
     ['0', '1']
     """
     calls: dict[str, Call] = {}
 
-    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
         kept.append(output)  # alive until the end, so that no address comes twice
         if name in calls:
             calls[name] = replace(calls[name], times=calls[name].times + 1)
@@ -93,6 +95,7 @@ def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None) -> 
             calls[name] = Call(
                 name, module, tuple(output.shape), 1, (output.data_ptr(), output._version), (int(height), int(width))
             )
+        return name == until
 
     kept: list[Tensor] = []
     picture = example(model) if picture is None else placed(model, picture)
@@ -128,9 +131,10 @@ def _first(model: nn.Module, picture: Tensor) -> str:
     """Find the first convolution to run whose output a picture that is not a number spoils."""
     found: list[str] = []
 
-    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
-        if not found and isinstance(module, nn.Conv2d) and bool(output.isnan().any()):
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
+        if isinstance(module, nn.Conv2d) and bool(output.isnan().any()):
             found.append(name)
+        return bool(found)
 
     with inspecting(model), torch.no_grad(), watching(model, see):
         model(torch.full_like(picture, torch.nan))

@@ -11,6 +11,7 @@ from torchloupe.look import Look
 from torchloupe.tint import rgb, signed
 from torchloupe.views.common import called, note, unit
 
+RANDOM = "; random net: the same through random weights"
 NAMES = {"deconvnet": "Deconvolution", "guided": "Guided backpropagation", "gradient": "Gradient"}
 
 
@@ -20,6 +21,7 @@ def view(result: Backward, look: Look, about: dict[str, Any]) -> list[Sheet]:
     kept = "one position" if not result.keep else f"strongest {result.keep:.0%} of each map"
     scale = "shared by all of a column" if look.scale == "shared" else "per picture"
     said = f"started from the {kept}; signed signal around mid grey, scale {scale}, symmetric"
+    said += RANDOM if result.twin is not None else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
         return _crops(result, look, about, title, note(about, said + "; cropped to what the position sees"))
@@ -43,7 +45,7 @@ def view(result: Backward, look: Look, about: dict[str, Any]) -> list[Sheet]:
     random = signed(result.twin.signal, look.scale or "per_picture")
     together = torch.stack([pictures, shown, random], 1)
     captions = [text for name in names for text in (name, "", "")]
-    heads = ("picture", "trained", "random weights")
+    heads = ("picture", "trained", "random net")
     columns = 12 if len(names) > 8 else 6 if len(names) > 2 else 3
     return pages(Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), columns, 3, heads), 96)
 
@@ -55,7 +57,7 @@ def _crops(result: Backward, look: Look, about: dict[str, Any], title: str, said
     layers = [rgb(result.images[result.image]), signed(result.signal, scale)]
     if result.twin is not None:
         layers.append(signed(result.twin.signal, scale))
-    heads = ("picture", "trained", "random weights")[: len(layers)]
+    heads = ("picture", "trained", "random net")[: len(layers)]
     boxes, silent = result.box.tolist(), (result.kept == 0).tolist()
     cropped = [
         [None if gone and i else crop(cell, box, boxes) for cell, box, gone in zip(shown, boxes, silent, strict=True)]

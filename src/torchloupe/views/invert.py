@@ -19,6 +19,7 @@ def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
         f"{len(result.history)} steps; below: error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture, PSNR (dB) and SSIM "
         "to the original; pixels as they are"
     )
+    said += "; random net: the same through random weights" if result.twin is not None else ""
     shown = rgb(result.pictures)
     if bool((result.channel >= 0).any()):
         cells = [None if math.isnan(error) else cell for cell, error in zip(shown, result.error.tolist(), strict=True)]
@@ -26,7 +27,7 @@ def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
         captions = []
         for c, i, e, p, s in zip(*(t.tolist() for t in (result.channel, result.image, *_scores(result))), strict=True):
             name = unit(about, c) if one else f"{unit(about, c)} {called(about, i)}"
-            captions.append(f"{name}  silent\n" if math.isnan(e) else f"{name}   {_error(e)}\n{p:.1f} dB  {s:.2f}")
+            captions.append(f"{name}  silent\n" if math.isnan(e) else f"{name}   {_error(e)}\n{p:.1f} dB {s: .2f}")
         title = f"Inversion of {result.layer} by one filter"
         title += f": {called(about, int(result.image[0]))}" if one else ""
         return pages(Sheet(cells, captions, title, note(about, said)))
@@ -37,7 +38,7 @@ def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
     for i, name in enumerate(names):
         captions += [name, _figures(result, i)] + ([_figures(result.twin, i)] if result.twin is not None else [])
     cells_all = torch.stack(columns, 1).flatten(0, 1)
-    heads = ("original", "inversion", "random weights")[: len(columns)]
+    heads = ("original", "inversion", "random net")[: len(columns)]
     wide = len(columns) * (4 if len(names) > 8 else 2 if len(names) > 2 else 1)
     title = f"Inversion of {result.layer} by all filters"
     return pages(Sheet(list(cells_all), captions, title, note(about, said), wide, len(columns), heads), 96)
@@ -48,7 +49,7 @@ def _scores(result: Inversion) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _figures(result: Inversion, i: int) -> str:
-    return f"{_error(result.error[i].item())}\n{result.psnr[i]:.1f} dB  {result.ssim[i]:.2f}"
+    return f"{_error(result.error[i].item())}\n{result.psnr[i]:.1f} dB {result.ssim[i]: .2f}"
 
 
 def _error(value: float) -> str:
