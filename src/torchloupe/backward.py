@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from torchloupe.budget import at_once
+from torchloupe.budget import BYTES, at_once
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.hooks import inspecting, maps
 from torchloupe.network import check_pictures
@@ -87,7 +87,7 @@ def walk(
             count, *sides = maps(model, name, pictures[:1]).shape[1:]
         _check_position(position, sides, len(pictures), name)
         image, channel, asked = _pairs(channels, each, count, len(pictures), name)
-        size = at_once(model, name, pictures)
+        size = at_once(model, name, pictures, BYTES // 4)  # smaller pieces of memory are used again
         parts: list[tuple[Tensor, ...]] = []
         for start in range(0, len(image), size):
             chosen, units = image[start : start + size], channel[start : start + size]

@@ -100,7 +100,7 @@ def invert(
     """Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.
 
     `channels`: all where None; together, or with `each` one picture per channel. `start`: grey (or, where a unit does
-    not answer to grey, the nearest of sixteen pictures of grey blobs), or one natural noise of `seed`, the same for all.
+    not answer to grey, the nearest of sixteen pictures of blobs), or one natural noise of `seed`, the same for all.
     `steps`: passes through the network, by default 80, with `each` 24. `tv` and `bounds` weigh total variation and
     values outside [0, 1]. `jitter` shifts the picture by up to so many pixels, anew at each step, around its edges; no
     curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.

@@ -18,9 +18,11 @@ NAMES = {"deconvnet": "Deconvolution", "guided": "Guided backpropagation", "grad
 def view(result: Backward, look: Look, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of a backward method."""
     shown = signed(result.signal, look.scale or "per_picture")
-    kept = "one position" if not result.keep else f"strongest {result.keep:.0%} of each map"
+    kept = "one position each" if not result.keep else f"the strongest {result.keep:.0%} of each map"
+    if not result.keep:
+        about = {**about, "settings": {**about.get("settings", {}), "keep": None}}
     scale = "shared by all of a column" if look.scale == "shared" else "per picture"
-    said = f"started from the {kept}; signed signal around mid grey, scale {scale}, symmetric"
+    said = f"started from {kept}; signed signal around mid grey, scale {scale}, symmetric"
     said += RANDOM if result.twin is not None else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
@@ -58,10 +60,11 @@ def _crops(result: Backward, look: Look, about: dict[str, Any], title: str, said
     if result.twin is not None:
         layers.append(signed(result.twin.signal, scale))
     heads = ("picture", "trained", "random net")[: len(layers)]
-    boxes, silent = result.box.tolist(), (result.kept == 0).tolist()
+    boxes = result.box.tolist()
+    silent = [torch.zeros_like(result.kept), result.kept == 0] + ([result.twin.kept == 0] if result.twin else [])
     cropped = [
-        [None if gone and i else crop(cell, box, boxes) for cell, box, gone in zip(shown, boxes, silent, strict=True)]
-        for i, shown in enumerate(layers)
+        [None if gone else crop(cell, box, boxes) for cell, box, gone in zip(shown, boxes, none.tolist(), strict=True)]
+        for shown, none in zip(layers, silent, strict=True)
     ]
     units = [unit(about, channel) for channel in result.channel.tolist()]
     names = [called(about, image) for image in result.image.tolist()]

@@ -49,7 +49,7 @@ def _kernels(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
     cells: Tensor = tinted(kernels, look.cmap or "RdBu_r", -high, high)
     count = kernels.shape[1]
     captions = [
-        f"{channel} ← {source}\n{norm:.2g}" if i == 0 else f"← {source}\n{norm:.2g}"
+        f"{channel}←{source}\n{norm:.2g}" if i == 0 else f"←{source}\n{norm:.2g}"
         for channel, sources, norms in zip(
             result.channel.tolist(), result.strongest.tolist(), result.strength.tolist(), strict=True
         )

@@ -10,6 +10,9 @@ from torchloupe.methods.maximize import Maximization
 from torchloupe.tint import rgb
 from torchloupe.views.common import called, note, unit
 
+MOST = 4
+"""So many copies of a unit, or fewer, stand together."""
+
 
 def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of maximising pictures."""
@@ -26,10 +29,13 @@ def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]
     if bool(result.spread.isfinite().any()):
         said += "; ±: standard deviation over seeds"
     said += f"; spectrum and colours of {about.get('statistics', 'generic')}"
-    by = "one filter" if bool((result.channel >= 0).all()) else "all filters"
+    by = "all filters" if bool((result.channel < 0).any()) else "class" if result.layer == "output" else "one filter"
+    copies = int(result.copy.max()) + 1
     start = "noise" if from_noise else "the photograph"
     title = f"Maximising {result.layer} by {by}, from {start}"
-    return pages(Sheet(cells, captions, title, note(about, said), 4 if len(shown) <= 16 else 8))
+    columns = 4 if len(shown) <= 16 else max(1, round(8 / copies)) * copies
+    group = copies if 1 < copies <= MOST and columns > copies else 1
+    return pages(Sheet(cells, captions, title, note(about, said), columns, group))
 
 
 def _what(settings: dict[str, Any]) -> str:
@@ -54,5 +60,8 @@ def _caption(result: Maximization, i: int, about: dict[str, Any]) -> str:
     if result.best is None or not result.best[i].isfinite():
         return f"{name}\n{reached}"
     ratio = float(result.activation[i] / result.best[i]) if result.best[i] > 0 else float("inf")
-    times = f"  {ratio:.2g}×" if ratio < 100 else ""
-    return f"{name}{times}\n{reached}" + ("\nweaker" if result.activation[i] < result.best[i] else "")
+    times = f"{ratio:.2g}×" if ratio < 100 else ""
+    weaker = "weaker" if result.activation[i] < result.best[i] else ""
+    if result.spread[i].isfinite():
+        return f"{name}\n{reached}\n{times}  {weaker}".rstrip()
+    return f"{name}\n{reached}  {times}\n{weaker}".rstrip()
