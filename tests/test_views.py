@@ -128,7 +128,7 @@ def test_deeper_filters_are_their_strongest_kernels(scale: str | None) -> None:
     strongest = max(float(kernel.abs().max()) for kernel in kernels)
     for i, (cell, kernel) in enumerate(zip(cells, kernels, strict=True)):
         source, most = int(shown.strongest[i // 2, i % 2]), strongest if scale else float(kernel.abs().max())
-        assert f"←{source}\n" in captions[i] and captions[i].startswith(f"{(1, 5)[i // 2]} ") == (i % 2 == 0)
+        assert f"←{source}\n" in captions[i] and captions[i].startswith(f"{(1, 5)[i // 2]}←") == (i % 2 == 0)
         red, _, blue = plain(cell).int()
         clear = kernel.abs() > 0.05 * most
         assert torch.equal((red > blue)[clear], (kernel > 0)[clear]), "red is positive, blue negative"
