@@ -118,6 +118,9 @@ def test_again_knows_tensors_and_refuses_what_has_changed(run_folder: Path, tmp_
 
 
 def test_wrong_words_are_told() -> None:
+    for name in ("maximize", "invert"):
+        with pytest.raises(UsageError, match="'top:9' stands alone"):
+            run(name, net(), images="top:9", **FAST[name])
     with pytest.raises(UsageError, match="did you mean 'invert'"):
         run("inwert", net())
     with pytest.raises(UsageError, match="no setting 'stps'; did you mean 'steps'"):

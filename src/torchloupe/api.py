@@ -50,7 +50,7 @@ def run(
         arguments["channels"] = [channels] if isinstance(channels, int) else channels
     if method.seeded:
         arguments["seed"] = seed
-    if (count := top_count(images)) and any(setting.name == "position" for setting in method.settings):
+    if (count := top_count(images)) and method.from_a_position:
         taken, arguments["channels"], arguments["position"] = _strongest(studied, wanted, channels, count, progress)
         arguments["images"] = taken.pictures
     elif method.takes in ("pictures", "start"):

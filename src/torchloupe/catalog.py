@@ -50,6 +50,15 @@ class Method:
         """
         return self.name.replace("-", "_")
 
+    @property
+    def from_a_position(self) -> bool:
+        """It can start from one position of one channel in each picture, and so from `top:K`.
+
+        >>> find("deconvnet").from_a_position, find("maximize").from_a_position
+        (True, False)
+        """
+        return self.takes == "pictures" and any(setting.name == "position" for setting in self.settings)
+
 
 EACH = Setting("each", bool, False, "One picture per channel instead of one for all channels together.")
 TWIN = Setting("twin", bool, True, "The same through the network with random weights, beside it.")

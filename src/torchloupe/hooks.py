@@ -131,6 +131,15 @@ def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
+def is_output(model: nn.Module, layer: str) -> bool:
+    """Tell whether a layer's name means the network's own output.
+
+    >>> is_output(nn.ReLU(), "output")
+    True
+    """
+    return layer == OUTPUT and OUTPUT not in dict(model.named_children())
+
+
 def first_tensor(value: Any) -> Tensor | None:
     """Return the first tensor in a layer's output: itself, or of a tuple, list, dict or dataclass-like output.
 
@@ -158,7 +167,7 @@ def maps(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Fl
     ...     maps(net, "0", torch.rand(2, 3, 5, 5)).shape
     torch.Size([2, 8, 3, 3])
     """
-    if layer == OUTPUT and OUTPUT not in dict(model.named_children()):
+    if is_output(model, layer):
         out = first_tensor(model(_own(pictures)))
         if out is None:
             raise LayerError("the network puts out no tensor.")

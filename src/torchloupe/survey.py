@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, UsageError
-from torchloupe.hooks import OUTPUT, channels_last, inspecting, watching
+from torchloupe.hooks import OUTPUT, channels_last, inspecting, is_output, watching
 from torchloupe.layers import layer_name
 from torchloupe.network import Network
 
@@ -120,7 +120,7 @@ def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | No
     if layer in ("first", "last") and layer not in dict(model.named_children()):
         shown = example(model) if picture is None else placed(model, picture[:1])
         return _first(model, shown) if layer == "first" else _last(trace(model, shown))
-    if layer == OUTPUT and OUTPUT not in dict(model.named_children()):
+    if is_output(model, layer):
         return OUTPUT
     asked = model.get_submodule(layer_name(model, layer))
     names: list[str] = [name for name, module in model.named_modules() if module is asked]

@@ -80,7 +80,7 @@ def _options(row: Method) -> list[Any]:
         options.append(click.option("--channels", default="all", show_default=True, help="0,3-9 or all."))
     if row.takes in ("pictures", "start"):
         text = "Files or folders, test:0-15, train:0-15 or samples; may be repeated."
-        if any(setting.name == "position" for setting in row.settings) and row.takes == "pictures":
+        if row.from_a_position:
             text += " top:9: the nine of the data that drive each channel most, cropped to what it sees."
         options.append(click.option("--pictures", multiple=True, help=text))
     if row.name == "feature-maps":

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError
-from torchloupe.hooks import OUTPUT
+from torchloupe.hooks import is_output
 from torchloupe.survey import channel_list, resolve
 
 
@@ -54,7 +54,7 @@ def _convolution(model: nn.Module, layer: str) -> str:
             raise LayerError("the network has no convolution, so that there are no filters to show.")
         return resolve(model, layer)
     name = resolve(model, layer)
-    if name == OUTPUT and OUTPUT not in dict(model.named_children()):
+    if is_output(model, name):
         raise LayerError("layer 'output' is no convolution: name one; `torchloupe layers` lists them.")
     module = model.get_submodule(name)
     if isinstance(module, nn.Conv2d):
