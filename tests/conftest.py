@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from badserver import BadServer, serving
+from commands import Ended, Run
+from torchloupe.cli import main
 
 torch.set_num_threads(1)  # tests run side by side
 
@@ -41,3 +43,20 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
     monkeypatch.setenv("no_proxy", "*")
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call the command line in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TORCHLOUPE_DATA", raising=False)
+
+    def call(*words: str | Path) -> Ended:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, out, err)
+
+    return call

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from test_cli import Ended, Run, one_sentence
+from commands import Run
+from test_cli import one_sentence
 from test_contact import codes, spot
 from test_contract import FAST
 from torchloupe.catalog import METHODS, Method
 from torchloupe.checkpoint import Config, read_tensors, save_model
-from torchloupe.cli import main
 from torchloupe.models import build
 from torchloupe.study_set import SET
 
@@ -50,22 +50,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(home / "run" / "model.safetensors", build("loupe", classes=2, widths=(4, 4, 4)), config)
     (home / "run" / "config.json").write_text("{}")
     return home
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command line in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str | Path) -> Ended:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, out, err)
-
-    return call
 
 
 def quick(row: Method) -> list[str]:
