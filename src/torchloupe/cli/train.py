@@ -38,7 +38,13 @@ PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name,
 @click.option("--resume", is_flag=True, help="Go on with the run in --out (default: the newest) where it stopped.")
 @of_config()
 @stack(device, loading, quiet, json_)
-@click.option("--amp", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True, help="bfloat16 (auto: where the processor multiplies it itself).")
+@click.option(
+    "--amp",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    show_default=True,
+    help="bfloat16 (auto: where the processor multiplies it itself).",
+)
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads.")
 @click.option("--yes", is_flag=True, help="Do not ask before a long training.")
