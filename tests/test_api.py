@@ -153,7 +153,7 @@ def test_a_model_brings_its_data_its_statistics_and_its_best_pictures(run_folder
     with torch.no_grad():
         bare = studied.model.bare
         x = (known.images.float() / 255 - 0.5) / 0.25
-        means = bare.layer1(bare.relu1(bare.bn1(bare.conv1(x)))).mean((2, 3))  # type: ignore[operator, union-attr]
+        means = bare.layer1(bare.relu1(bare.bn1(bare.pool1(bare.conv1(x))))).mean((2, 3))  # type: ignore[operator, union-attr]
     torch.testing.assert_close(made.best.double(), means[:, 1].amax()[None].double(), rtol=1e-5, atol=1e-6)
     assert (run_folder / "statistics.safetensors").is_file() and list(run_folder.glob("health-*.safetensors"))
     fresh = Subject(torchloupe.load(run_folder))

@@ -124,7 +124,7 @@ def test_json_holds_the_files_and_the_numbers(run: Run, home: Path) -> None:
     ended = run(*words, "--json", "--seed", "3")
     told, (tensors, _) = json.loads(ended.out), read_tensors(Path("a.safetensors"))
     assert json.loads(Path("a.json").read_text())["seed"] == 3
-    assert ended.err == "" and told["files"] == ["a.png"] and told["layer"] == "layer3.1"
+    assert ended.err == "" and told["files"] == ["a.png"] and told["layer"] == "layer3.2"
     for name in ("before", "after"):
         values = tensors[name].double()
         assert told["numbers"][name] == pytest.approx({"mean": float(values.mean()), "std": float(values.std())})
@@ -202,12 +202,12 @@ def test_what_cannot_be_made_again(run: Run, name: str, content: bytes | None, c
 def test_layers_in_the_order_in_which_they_run(run: Run, home: Path) -> None:
     ended = run("layers", home / "run")
     lines = ended.out.splitlines()
-    assert ended.code == 0 and lines[0] == "run: 1,078 parameters" and "6 test pictures" in ended.err
+    assert ended.code == 0 and lines[0] == "run: 1,230 parameters" and "6 test pictures" in ended.err
     names = [re.split(r"\s{2,}", line)[0] for line in lines[3:]]
-    assert names[:3] == ["conv1", "bn1", "relu1"] and names[-2:] == ["pool", "fc"]
+    assert names[:3] == ["conv1", "pool1", "bn1"] and names[-2:] == ["pool", "fc"]
     assert names.index("layer1.0") < names.index("layer1") < names.index("layer2.0.conv")
     conv1 = re.split(r"\s{2,}", lines[3])
-    assert conv1[:5] == ["conv1", "Conv2d", "4 x 8 x 8", "300", "5x5/2"] and conv1[5].startswith("5, ")
+    assert conv1[:5] == ["conv1", "Conv2d", "4 x 16 x 16", "300", "5x5"] and conv1[5].startswith("5, ")
 
 
 def test_layers_as_json(run: Run, home: Path) -> None:
@@ -219,9 +219,9 @@ def test_layers_as_json(run: Run, home: Path) -> None:
     assert sum(row["parameters"] for row in rows.values()) == sum(p.numel() for p in model.parameters())
     fields = {
         "conv1": 5,
-        "layer1.0.conv": 5 + 2 * 2,
-        "layer2.0.conv": 5 + 2 * 2 + 2 * 2,
-    }  # each 3 x 3 adds 2 steps of 2
+        "layer1.0.conv": 5 + 1 + 2 * 2,
+        "layer2.0.conv": 5 + 1 + 2 * 2 + 2 * 2,
+    }  # the pool adds a pixel, each 3 x 3 two steps of 2
     assert {name: rows[name]["field"] for name in fields} == {name: [f, f] for name, f in fields.items()}
     assert rows["layer2"]["output"] == [4, 4, 4] and rows["fc"]["output"] == [2] and rows["layer3"]["clipped"]
     assert all(0 <= row["dead"] <= 1 for row in rows.values())
@@ -276,7 +276,7 @@ def test_the_whole_set(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) ->
     with Image.open(home / "pets" / told["first-maps"]["names"][0].split("  ")[1]) as image:
         first = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     assert torch.equal(read_tensors(Path("set/first-maps.safetensors"))[0]["images"], first[None])
-    for word, layer, keep in (("first", "conv1", 0.1), ("last", "layer3.1", 0.5)):
+    for word, layer, keep in (("first", "conv1", 0.1), ("last", "layer3.2", 0.5)):
         assert {told[name]["layer"] for name in names if name.startswith(word)} == {layer}
         assert told[f"{word}-deconvolution"]["settings"]["keep"] == keep
         assert told[f"{word}-inversion-by-all-filters"]["pictures"] == ["test:0", "test:1"]

@@ -1,5 +1,6 @@
 """Muon, the grouping of parameters, and the schedule, against literal derivations."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -168,3 +169,50 @@ def test_schedule_is_a_triangle() -> None:
     assert [rate(config, step, 16) for step in range(16)] == pytest.approx(up + down)
     constant = replace(config, schedule="constant")
     assert {rate(constant, step, 16) for step in range(16)} == {1.0}
+
+
+def test_smoothed_muon_is_muon_on_what_is_blurred() -> None:
+    filters, gradient, lr = random(4, 3, 5, 7, seed=1), random(4, 3, 5, 7, seed=2), 0.3
+    parameter = nn.Parameter(filters.clone())
+    parameter.grad = gradient.clone()
+    Muon([{"params": [parameter], "smooth": 0.9}], lr, momentum=0.0).step()
+
+    def gauss(image: Tensor) -> Tensor:  # pixel by pixel
+        out = torch.zeros_like(image)
+        for i, j, y, x in itertools.product(range(5), range(7), range(5), range(7)):
+            out[..., i, j] += image[..., y, x] * math.exp(-((y - i) ** 2 + (x - j) ** 2) / (2 * 0.9**2))
+        return out
+
+    pulled = orthogonalize(gauss(gradient).flatten(1))  # the gradient of v in w = gauss(v), as gauss is symmetric
+    update = gauss(pulled.view(4, 3, 5, 7))
+    update *= pulled.norm() / update.norm()
+    expected = filters * 2 / filters.norm() - lr * update
+    torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_only_large_filters_that_see_the_picture_are_smoothed() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 5), nn.Conv2d(8, 8, 5), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
+
+    def smoothed(config: TrainConfig) -> list[nn.Parameter]:
+        muon = build_optimizers(net, config)[0]
+        return [p for group in muon.param_groups if group["smooth"] for p in group["params"]]
+
+    assert [p is net[0].weight for p in smoothed(resolved(smooth=0.8))] == [True]
+    assert smoothed(resolved(smooth=0.0)) == []
+
+
+def neighbours(filters: Tensor) -> float:
+    pairs = [(filters[..., 1:], filters[..., :-1]), (filters[..., 1:, :], filters[..., :-1, :])]
+    return float(sum(((a * b).sum() / (a.norm() * b.norm())).item() for a, b in pairs) / 2)
+
+
+def test_smoothed_filters_end_smooth_whatever_the_gradient() -> None:
+    ends = {}
+    for smooth in (0.0, 0.8):
+        parameter = nn.Parameter(random(16, 3, 5, 5, seed=3))
+        muon = Muon([{"params": [parameter], "smooth": smooth}], 0.2, 0.6)
+        for step in range(60):
+            parameter.grad = random(16, 3, 5, 5, seed=step)
+            muon.step()
+        ends[smooth] = neighbours(parameter.detach())
+    assert abs(ends[0.0]) < 0.15 and ends[0.8] > 0.5

@@ -22,6 +22,9 @@ class TrainConfig:
     model: Annotated[str, "network: a name from `torchloupe models`, package.module:factory or file.py:factory"] = (
         "loupe"
     )
+    net_width: Annotated[
+        int | None, "loupe: filters of its first layer; later stages have 2 and 4 times as many channels"
+    ] = None
     size: Annotated[int | None, "side to which pictures are resized, bilinear (default: their own size)"] = None
     epochs: Annotated[float, "passes over the train split; fractions are allowed"] = 7.0
     min_steps: Annotated[int, "take more epochs where a small data set would give fewer steps than this"] = 0
@@ -38,6 +41,9 @@ class TrainConfig:
     lr_norm: Annotated[float, "muon: peak rate of normalisation weights and of all biases"] = 0.053
     lr_head: Annotated[float, "muon: peak rate of linear layers"] = 0.01
     momentum: Annotated[float | None, "of the filters (muon) or of everything (sgd, Nesterov)"] = None
+    smooth: Annotated[
+        float, "muon: first-layer filters of 5x5 and more learn in a basis blurred by so many pixels (0: off)"
+    ] = 0.8
     weight_decay: Annotated[
         float | None, "L2 penalty (adamw: decoupled); muon keeps filters at a fixed norm instead"
     ] = None
@@ -63,6 +69,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         checks = {
+            "net_width": self.net_width is None or self.net_width >= 2,
+            "smooth": self.smooth >= 0,
             "epochs": self.epochs > 0,
             "steps": self.steps is None or self.steps > 0,
             "batch": self.batch is None or self.batch > 0,

@@ -53,9 +53,18 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager[object]:
     ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
     torch.float32
     """
-    if amp == "on" or (amp == "auto" and has_bfloat16(device)):
+    if precision(device, amp) == "bfloat16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def precision(device: torch.device, amp: str) -> str:
+    """Return the type in which `autocast` lets a device multiply.
+
+    >>> precision(torch.device("cpu"), "on")
+    'bfloat16'
+    """
+    return "bfloat16" if amp == "on" or (amp == "auto" and has_bfloat16(device)) else "float32"
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchloupe.checkpoint import Config, build_bare
 from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
+from torchloupe.prepare import arguments_of
 
 BACKWARD = 3
 """A training step costs about three forward passes."""
@@ -74,5 +75,6 @@ def training_seconds(dataset: Dataset, config: TrainConfig, device: str = "cpu")
         return None
     h, w = dataset.train.images.shape[2:]
     side = (config.size, config.size) if config.size else (int(h), int(w))
-    about = Config(config.model, dataset.classes, None, None, config.size or (side[0] if side[0] == side[1] else None))
+    square = config.size or (side[0] if side[0] == side[1] else None)
+    about = Config(config.model, dataset.classes, None, None, square, arguments_of(config))
     return seconds_for(build_bare(about), side, config, len(dataset.train))

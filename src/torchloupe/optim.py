@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torchloupe.config import FINE_TUNE, TrainConfig
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
+COLOURS, LARGE = 4, 5
+"""Filters that see pictures take at most so many channels; those at least so wide are worth smoothing."""
 
 
 def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 3) -> Float[Tensor, "m n"]:
@@ -37,10 +40,15 @@ class Muon(Optimizer):
 
     Before each step a filter bank is rescaled to the norm √C_out: behind a BatchNorm its length
     says nothing, and this keeps the effective rate in hand.
+
+    With `smooth` the filters are learned in a smooth basis, w = Bv with B a Gaussian blur of so many pixels: the
+    gradient is blurred, its orthogonalised momentum blurred again and brought back to the length it had. All
+    directions of v get steps of one size, so those of w fall off with frequency, as pictures do. What the filters
+    were at the start is soon forgotten, since their norm is kept.
     """
 
-    def __init__(self, params: list[nn.Parameter], lr: float, momentum: float) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(self, params: list[nn.Parameter] | list[dict[str, Any]], lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "smooth": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -48,17 +56,47 @@ class Muon(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group["lr"], group["momentum"])
+                    self._update(parameter, group["lr"], group["momentum"], group["smooth"])
 
-    def _update(self, parameter: nn.Parameter, lr: float, momentum: float) -> None:
-        gradient = parameter.grad.reshape(len(parameter), -1)  # type: ignore[union-attr]
+    def _update(self, parameter: nn.Parameter, lr: float, momentum: float, smooth: float) -> None:
+        assert parameter.grad is not None
+        blur = blurring(parameter.shape[2:], smooth, parameter.device, parameter.dtype) if smooth else None
+        gradient = (parameter.grad if blur is None else blurred(parameter.grad, blur)).reshape(len(parameter), -1)
         state = self.state[parameter]
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(gradient)
         state["momentum"].mul_(momentum).add_(gradient)
-        update = orthogonalize(gradient + momentum * state["momentum"])
+        update = orthogonalize(gradient + momentum * state["momentum"]).view(parameter.shape)
+        if blur is not None:
+            sharp, update = update, blurred(update, blur)
+            update = update * (sharp.norm() / update.norm().clamp_min(1e-12))
         parameter.mul_(math.sqrt(len(parameter)) / parameter.norm().clamp_min(1e-12))
-        parameter.sub_(update.view_as(parameter), alpha=lr)
+        parameter.sub_(update, alpha=lr)
+
+
+@cache
+def blurring(
+    sides: tuple[int, int], deviation: float, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "hw hw"]:
+    """Return the symmetric matrix that blurs a flattened h x w filter by a Gaussian of so many pixels.
+
+    It is kept, so that no step waits for its way to the device.
+
+    >>> blurring((5, 5), 0.8).shape
+    torch.Size([25, 25])
+    """
+    h, w = (torch.arange(side, dtype=torch.float64) for side in sides)
+    along = [torch.exp(-((line[:, None] - line) ** 2) / (2 * deviation**2)) for line in (h, w)]
+    return torch.kron(*along).to(device, dtype)
+
+
+def blurred(filters: Float[Tensor, "o i h w"], blur: Float[Tensor, "hw hw"]) -> Float[Tensor, "o i h w"]:
+    """Apply the matrix of `blurring` to every filter.
+
+    >>> blurred(torch.ones(1, 1, 1, 2), torch.eye(2)).tolist()
+    [[[[1.0, 1.0]]]]
+    """
+    return (filters.flatten(2) @ blur).view(filters.shape)
 
 
 def split_parameters(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -97,7 +135,10 @@ def build_optimizers(net: nn.Module, config: TrainConfig, fast: set[nn.Parameter
     lr, decay = config.lr, config.weight_decay
     if config.optimizer == "muon":
         plain = groups(rest, config.lr_norm, decay) + groups(heads, config.lr_head, decay)
-        muon: list[Optimizer] = [Muon(filters, lr * slow, config.momentum)] if filters else []
+        first = [p for p in filters if config.smooth and p.shape[1] <= COLOURS and min(p.shape[2:]) >= LARGE]
+        others = [p for p in filters if not any(p is other for other in first)]
+        parts = [{"params": ps, "smooth": smooth} for ps, smooth in ((others, 0.0), (first, config.smooth)) if ps]
+        muon: list[Optimizer] = [Muon(parts, lr * slow, config.momentum)] if parts else []
         return muon + ([SGD(plain, lr=lr, momentum=0.85, nesterov=True)] if plain else [])
     if config.optimizer == "adam":
         return [Adam(groups(filters + heads + rest, lr, decay), amsgrad=config.amsgrad)]

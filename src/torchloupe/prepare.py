@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
         mean=config.mean or dataset.mean,
         std=config.std or dataset.std,
         size=config.size or (int(h) if h == w else None),
-        arguments=old.arguments if old is not None and old.model == absolute(config.model) else {},
+        arguments=arguments_of(config, old),
         data={
             "name": dataset.name,
             "source": dataset.source,
@@ -83,6 +84,24 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
         },
         training=asdict(config),
     )
+
+
+def arguments_of(config: TrainConfig, old: Config | None = None) -> dict[str, Any]:
+    """Return what the network's factory is called with, besides the classes.
+
+    Raises:
+        ModelError: `--net-width` of another network than loupe.
+
+    >>> arguments_of(TrainConfig(net_width=8))
+    {'widths': [8, 16, 32]}
+    """
+    if old is not None and old.model == absolute(config.model):
+        return old.arguments
+    if config.net_width is None:
+        return {}
+    if config.model != TrainConfig.model:
+        raise ModelError(f"only loupe can be widened, not {config.model!r}: leave --net-width out.")
+    return {"widths": [config.net_width, 2 * config.net_width, 4 * config.net_width]}
 
 
 def fingerprint(dataset: Dataset) -> str:

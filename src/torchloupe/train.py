@@ -22,7 +22,7 @@ from torchloupe.augment import augment, draw, generator
 from torchloupe.checkpoint import save_model
 from torchloupe.config import TrainConfig, steps_of
 from torchloupe.data.dataset import Dataset
-from torchloupe.device import at_least_float32, autocast, pick_device
+from torchloupe.device import at_least_float32, autocast, pick_device, precision
 from torchloupe.errors import DataError
 from torchloupe.journal import Journal, Listener
 from torchloupe.network import Network
@@ -100,7 +100,8 @@ class Run:
         if about is None:
             self._describe()
             self._snapshot()
-        forward = distributed.in_parallel(self.network, self._augmented(torch.arange(min(2, self.batch))))
+        few = self._augmented(torch.arange(min(2, self.batch), device=self.device))
+        forward = distributed.in_parallel(self.network, few)
         if compiled:
             forward.compile()
         self.network.train()
@@ -115,12 +116,13 @@ class Run:
         saved = time.monotonic()
         while self.step < self.steps:
             epoch = self.step // self.per_epoch
-            order = torch.randperm(len(self.labels), generator=generator(self.config.seed_of("order"), epoch))
+            chance = generator(self.config.seed_of("order"), epoch)
+            order = torch.randperm(len(self.labels), generator=chance).to(self.device)
             self.draws = draw(self.config, len(self.labels), epoch, self.device)
             for place in range(self.step % self.per_epoch, min(self.per_epoch, self.steps - epoch * self.per_epoch)):
                 with self._clock():
                     index = order[place * self.batch : (place + 1) * self.batch]
-                    self._learn(forward, index[distributed.rank() :: distributed.world()].to(self.device))
+                    self._learn(forward, index[distributed.rank() :: distributed.world()])
                 self.journal.measure(self.step, self.result, self.seconds)
                 if self.step in self.snapshots:
                     self._snapshot()
@@ -207,7 +209,8 @@ class Run:
     def _describe(self) -> None:
         if distributed.rank() == 0:
             seeds = {what: self.config.seed_of(what) for what in ("init", "order", "augment")}
-            about = {**environment(str(self.device)), "seeds": seeds, "ranks": distributed.world(), "amp": self.amp}
+            multiplied = {"amp": self.amp, "precision": precision(self.device, self.amp)}
+            about = {**environment(str(self.device)), "seeds": seeds, "ranks": distributed.world(), **multiplied}
             write_json(self.out / "environment.json", about)
             write_json(self.out / "config.json", asdict(self.start.about))
 

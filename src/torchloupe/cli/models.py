@@ -20,6 +20,7 @@ def models(as_json: bool) -> None:
     """
     from torchloupe.estimate import seconds_for
     from torchloupe.models import MODELS, build
+    from torchloupe.prepare import arguments_of
 
     table = []
     for row in MODELS:
@@ -27,7 +28,8 @@ def models(as_json: bool) -> None:
         minutes = {}
         for name, preset in PRESETS.items():
             side = preset.size or row.size
-            minutes[name] = seconds_for(net, (side, side), preset, CIFAR) / 60
+            sized = build(row.name, **arguments_of(preset)) if row.name == preset.model else net
+            minutes[name] = seconds_for(sized, (side, side), preset, CIFAR) / 60
         parameters = sum(parameter.numel() for parameter in net.parameters())
         table.append((row, parameters, minutes))
     if as_json:

@@ -1,0 +1,162 @@
+"""Seconds an epoch against pictures, width, side, batch, threads and ranks: tables and curves.
+
+    python bench/scaling.py --data cifar10
+
+Pictures come by repetition, other sides by resizing. Every point is a process of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from common import RESULTS, Timed, table, write
+from torchloupe import data
+from torchloupe.augment import to_float
+from torchloupe.config import PRESETS, resolve, steps_of
+from torchloupe.data.dataset import Dataset
+from torchloupe.models import build
+from torchloupe.prepare import arguments_of, take
+from work import step_flops, step_seconds
+
+PICTURES = (12_500, 25_000, 50_000, 100_000, 200_000)
+WIDTHS = (8, 16, 32, 48, 64, 96)
+SIDES = (32, 64, 96)
+BATCHES = (64, 125, 250, 500, 1000)
+POINT = {"pictures": 50_000, "width": 32, "side": 32, "batch": 250, "threads": 2, "ranks": 1}
+STEPS = 12
+
+
+def resized(dataset: Dataset, side: int) -> Dataset:
+    """Return a data set of at most 4,000 train pictures of another side."""
+    some = take(dataset.train, torch.arange(min(4000, len(dataset.train))))
+    images = (to_float(some.images, side) * 255).round().to(torch.uint8)
+    return replace(dataset, train=replace(some, images=images, masks=None))
+
+
+def repeated(dataset: Dataset, pictures: int) -> Dataset:
+    """Return a data set with so many train pictures."""
+    return replace(dataset, train=take(dataset.train, torch.arange(pictures) % len(dataset.train)))
+
+
+def point(given: dict[str, int], word: str) -> dict[str, float]:
+    """Time steps of one setting in this process (or, under torchrun, in all of them)."""
+    torch.set_num_threads(given["threads"])
+    torch.set_flush_denormal(True)
+    dataset = data.load(word)
+    dataset = resized(dataset, given["side"]) if given["side"] != 32 else repeated(dataset, given["pictures"])
+    own = replace(PRESETS["quick"], net_width=given["width"], batch=given["batch"], low_until=0.0)
+    config = resolve(own, ours=True, pictures=len(dataset.train))
+    per_epoch = given["pictures"] // given["batch"]
+    seconds = step_seconds(dataset, config, amp="auto", steps=STEPS)
+    net = build("loupe", **arguments_of(config))
+    work = step_flops(net, given["side"], given["batch"])
+    median = Timed(tuple(seconds)).median
+    low, high = min(seconds), max(seconds)
+    return {
+        "epoch": median * per_epoch,
+        "low": low * per_epoch,
+        "high": high * per_epoch,
+        "rate": work / median,
+        "steps": steps_of(config, given["pictures"])[0],
+    }
+
+
+def in_process(setting: dict[str, int], word: str) -> dict[str, float]:
+    """Measure one point in a process of its own."""
+    call = [sys.executable, __file__, "--data", word, "--point", json.dumps(setting)]
+    done = subprocess.run(call, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def ranked(word: str, ranks: int, threads: int) -> dict[str, float]:
+    """Train one epoch under torchrun with gloo; the run's own clock."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+        call = ["-m", "torchloupe", "train", "--data", word, "--epochs", "1", "--low-until", "0", "--quiet"]
+        options = ["--device", "cpu", "--threads", str(threads), "--batch", str(POINT["batch"]), "--out", str(out)]
+        subprocess.run([*launch, *call, *options], check=True, capture_output=True)
+        seconds = json.loads((out / "timing.jsonl").read_text().splitlines()[-1])["train_seconds"]
+    return {"epoch": seconds, "low": seconds, "high": seconds, "rate": 0.0}
+
+
+def series(name: str, values: tuple[int, ...], word: str) -> list[tuple[int, dict[str, float]]]:
+    """Measure one curve."""
+    found = []
+    for value in values:
+        setting = {**POINT, name: value}
+        found.append((value, in_process(setting, word)))
+        print(name, value, found[-1][1], flush=True)
+    return found
+
+
+def curve_table(name: str, found: list[tuple[int, dict[str, float]]]) -> str:
+    """Return one curve as a table."""
+    base = found[0]
+    rows = []
+    for value, measured in found:
+        grown = measured["epoch"] / base[1]["epoch"]
+        spread = f"{measured['epoch']:.3g} ({measured['low']:.3g} to {measured['high']:.3g})"
+        rate = f"{measured['rate'] / 1e9:.0f}" if measured["rate"] else ""
+        rows.append((f"{value:,}", spread, f"{grown:.2f}", rate))
+    return table([name, "s an epoch: median (range)", "times the first", "GFLOP/s"], rows)
+
+
+def draw(curves: dict[str, list[tuple[int, dict[str, float]]]], path: Path) -> None:
+    """Draw the curves, double-logarithmic, with a line of proportion where there is one."""
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    powers = {"pictures": 1, "width": 2, "side": 2, "batch": 0}
+    for place, (name, power) in enumerate(powers.items(), start=1):
+        axes = figure.add_subplot(1, len(powers), place)
+        x = [value for value, _ in curves[name]]
+        y = [measured["epoch"] for _, measured in curves[name]]
+        middle = len(x) // 2
+        axes.loglog(x, [y[middle] * (v / x[middle]) ** power for v in x], color="0.75", lw=1.2)
+        axes.loglog(x, y, "o-", color="#2a6f97", ms=4, lw=1.6)
+        axes.set_xticks(x, [f"{v:,}" for v in x], fontsize=7, rotation=30 if name == "pictures" else 0)
+        axes.minorticks_off()
+        ticks = [v for v in (1, 2, 5, 10, 20, 50, 100, 200) if min(y) / 1.6 <= v <= max(y) * 1.6]
+        axes.set_yticks(ticks, [str(v) for v in ticks], fontsize=7)
+        axes.set_title(name, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        if place == 1:
+            axes.set_ylabel("seconds an epoch", fontsize=8)
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=160)
+
+
+def main() -> None:
+    """Measure everything, or one point."""
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--data", default="cifar10")
+    words.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    given = words.parse_args()
+    if given.point:
+        print(json.dumps(point(given.point, given.data)))
+        return
+    values = {"pictures": PICTURES, "width": WIDTHS, "side": SIDES, "batch": BATCHES, "threads": (1, 2)}
+    curves = {name: series(name, wanted, given.data) for name, wanted in values.items()}
+    ranks = [(count, ranked(given.data, count, 2 // count)) for count in (1, 2)]
+    draw(curves, RESULTS / "scaling.png")
+    fixed = ", ".join(f"{name} {value:,}" for name, value in POINT.items())
+    parts = [
+        f"Whole pictures, network `loupe`; unless the table says otherwise: {fixed}. {STEPS} steps are timed after "
+        "three, and multiplied up to an epoch. Grey: in proportion (width and side: to their square).",
+        "![curves](scaling.png)",
+        *(f"## By {name}\n\n{curve_table(name, found)}" for name, found in curves.items()),
+        "## By ranks (gloo, one machine, two threads in all; one whole epoch by the run's clock)\n\n"
+        + curve_table("ranks", ranks),
+    ]
+    write("scaling", "Scaling", parts, "python bench/scaling.py --data cifar10")
+
+
+if __name__ == "__main__":
+    main()
