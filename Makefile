@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
-.PHONY: run test check format clean
+.PHONY: run test check format bench-quick clean
 
 run: $(READY)  ## the main job: train, test and look inside on CIFAR-10 (or, without it, on shapes)
 	$(BIN)/torchloupe train --data auto --preset quick
@@ -19,6 +19,9 @@ check: $(DEV)  ## style, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-quick: $(DEV)  ## one training of `quick`, a step of each peer, the start: 5 minutes
+	$(BIN)/python bench/train.py --data cifar10 --short
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

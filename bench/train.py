@@ -27,7 +27,18 @@ from torchloupe.metrics import read_metrics
 from torchloupe.models import build
 from torchloupe.prepare import arguments_of
 from torchloupe.train import train
-from work import mean_std, peak, profiled, split, step_flops, step_seconds, training_flops
+from work import (
+    correlation,
+    first_layers,
+    mean_std,
+    net_seconds,
+    peak,
+    profiled,
+    split,
+    step_flops,
+    step_seconds,
+    training_flops,
+)
 
 TARGETS = (86.34, 88.0, 90.0)
 STUDY_STEPS = 10_166
@@ -46,6 +57,8 @@ class Trainings:
     flipped: list[float]
     reached: dict[float, list[float]]
     """Of each target, the seconds of those trainings that reached it, by the end of the epoch in which they did."""
+    smooth: Sequence[float] = ()
+    """Correlation of neighbouring pixels in each one's first-layer filters."""
 
 
 def preset(dataset: Dataset, name: str, seeds: Sequence[int], amp: str) -> Trainings:
@@ -54,12 +67,14 @@ def preset(dataset: Dataset, name: str, seeds: Sequence[int], amp: str) -> Train
     plain: list[float] = []
     flipped: list[float] = []
     reached: dict[float, list[float]] = {target: [] for target in TARGETS}
+    smooth: list[float] = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder)
             network = train(dataset, replace(PRESETS[name], seed=seed), out, device="cpu", amp=amp)
             rows, times = read_metrics(out, "epoch"), read_metrics_of_time(out)
         seconds.append(times[-1])
+        smooth.append(correlation(network.get_parameter("conv1.weight").detach()))
         for flip, accuracies in ((False, plain), (True, flipped)):
             said = predict(network, dataset.test.images, flip=flip, amp=amp)
             accuracies.append(100 * judge(said, dataset.test.labels, dataset.classes).accuracy)
@@ -70,7 +85,7 @@ def preset(dataset: Dataset, name: str, seeds: Sequence[int], amp: str) -> Train
     config = resolved(dataset, name)
     steps = steps_of(config, len(dataset.train))[1]
     flops = training_flops(build(config.model, **arguments_of(config)), dataset.train.images.shape[-1], config, steps)
-    return Trainings(f"`{name}`", config.epochs, flops, Timed(tuple(seconds)), plain, flipped, reached)
+    return Trainings(f"`{name}`", config.epochs, flops, Timed(tuple(seconds)), plain, flipped, reached, smooth)
 
 
 def read_metrics_of_time(out: Path) -> list[float]:
@@ -115,10 +130,11 @@ def trainings_table(rows: Sequence[Trainings], rate: float) -> str:
                 mean_std(row.plain),
                 mean_std(row.flipped),
                 f"{achieved / 1e9:.0f} ({achieved / rate:.0%})",
+                mean_std(list(row.smooth)) if row.smooth else "",
             )
         )
     head = ["recipe", "n", "epochs", "PFLOP", "seconds of training: median (range)", "test accuracy, %: plain"]
-    return table([*head, "two views (flip)", "GFLOP/s (share of GEMM)"], cells)
+    return table([*head, "two views (flip)", "GFLOP/s (share of GEMM)", "neighbour correlation of filters"], cells)
 
 
 def targets_table(rows: Sequence[Trainings]) -> str:
@@ -157,9 +173,18 @@ def split_table(dataset: Dataset, names: Sequence[str], amp: str) -> str:
                 parts = split(dataset, replace(config, low_until=until), amp=amp)
                 whole = parts.pop("step")
                 shares = [f"{part:.1f} ({part / whole:.0%})" for part in parts.values()]
-                rows.append((f"`{name}`, {side}²", f"{whole:.1f}", *shares))
-    head = ["step of 500", "ms", "data (gather)", "augmentation", "forward", "backward", "optimizer", "rest"]
+                rows.append((f"`{name}`, {config.batch} x {side}²", f"{whole:.1f}", *shares))
+    head = ["step", "ms", "data (gather)", "augmentation", "forward", "backward", "optimizer", "rest"]
     return table(head, rows)
+
+
+def first_layer_table(amp: str) -> str:
+    """Return what the first layer costs: a step's passes with it and with cheaper ones."""
+    rows = []
+    for name, net in first_layers().items():
+        times = [Timed(tuple(1000 * s for s in net_seconds(net, side, 500, amp))) for side in (20, 32)]
+        rows.append((name, *times))
+    return table(["first layer of `loupe`", "ms, 20²: median (range)", "ms, 32²"], rows)
 
 
 def profile_table(dataset: Dataset, amp: str) -> str:
@@ -220,6 +245,8 @@ def main() -> None:
         "## Where a step goes\n\n"
         + split_table(dataset, [r.name.strip("`") for r in rows if "`" in r.name], given.amp),
         "By operator (profiler), whole pictures:\n\n" + profile_table(dataset, given.amp),
+        "## What the first layer costs\n\nForward and backward pass of 500 pictures.\n\n"
+        + first_layer_table(given.amp),
     ]
     if given.short:
         parts.append("## Start\n\n" + startup_table(measure(runs=5)))

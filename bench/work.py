@@ -17,6 +17,7 @@ from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
 from torchloupe.device import autocast, has_bfloat16
 from torchloupe.journal import Listener
+from torchloupe.models.loupe import Loupe
 from torchloupe.prepare import prepare
 from torchloupe.train import Run
 
@@ -137,6 +138,34 @@ def profiled(dataset: Dataset, config: TrainConfig, *, amp: str, rows: int = 8) 
                 step()
     ranked = sorted(found.key_averages(), key=lambda event: -event.self_cpu_time_total)
     return [(event.key, event.self_cpu_time_total / 5000) for event in ranked[:rows]]
+
+
+def correlation(filters: Tensor) -> float:
+    """Return the correlation of neighbouring pixels over a filter bank `[o, i, h, w]`, the mean of both directions."""
+    pairs = [(filters[..., 1:], filters[..., :-1]), (filters[..., 1:, :], filters[..., :-1, :])]
+    return float(statistics.mean(((a * b).sum() / (a.norm() * b.norm())).item() for a, b in pairs))
+
+
+def first_layers() -> dict[str, nn.Module]:
+    """Return `loupe` with other first layers: what a learned 5x5 one costs."""
+    frozen = Loupe()
+    frozen.conv1 = nn.Conv2d(3, 32, 2, bias=False).requires_grad_(False)
+    nets = {"5x5, learned": Loupe(), "7x7, learned": Loupe(kernel=7), "3x3, learned": Loupe(kernel=3)}
+    return {**nets, "2x2, frozen (as for whitening)": frozen}
+
+
+def net_seconds(net: nn.Module, side: int, batch: int, amp: str, runs: int = 15) -> list[float]:
+    """Return the seconds of forward and backward passes of random pictures."""
+    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pictures = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+    labels, seconds = torch.zeros(batch, dtype=torch.long), []
+    for _ in range(runs + 3):
+        began = time.perf_counter()
+        with autocast(CPU, amp):
+            logits = net(pictures)
+        F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - began)
+    return seconds[3:]
 
 
 def mean_std(values: list[float]) -> str:

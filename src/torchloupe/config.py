@@ -29,7 +29,7 @@ class TrainConfig:
     epochs: Annotated[float, "passes over the train split; fractions are allowed"] = 7.0
     min_steps: Annotated[int, "take more epochs where a small data set would give fewer steps than this"] = 0
     steps: Annotated[int | None, "take exactly this many steps, whatever the epochs"] = None
-    batch: Annotated[int | None, "pictures a step, over all ranks (default: 500; fewer for small data sets)"] = None
+    batch: Annotated[int | None, "pictures a step, over all ranks (default: 250; fewer for small data sets)"] = None
     weights: Annotated[str | None, "start from these: a run or checkpoint; its last layer is new for other classes"] = (
         None
     )
@@ -38,19 +38,19 @@ class TrainConfig:
         "auto: muon for the networks that come with torchloupe, adamw for your own",
     ] = "auto"
     lr: Annotated[float | None, "peak rate (muon: of the filters; default: by optimizer)"] = None
-    lr_norm: Annotated[float, "muon: peak rate of normalisation weights and of all biases"] = 0.053
-    lr_head: Annotated[float, "muon: peak rate of linear layers"] = 0.01
+    lr_norm: Annotated[float, "muon: peak rate of normalisation weights and of all biases"] = 0.15
+    lr_head: Annotated[float, "muon: peak rate of linear layers"] = 0.03
     momentum: Annotated[float | None, "of the filters (muon) or of everything (sgd, Nesterov)"] = None
     smooth: Annotated[
         float, "muon: first-layer filters of 5x5 and more learn in a basis blurred by so many pixels (0: off)"
-    ] = 0.8
+    ] = 0.6
     weight_decay: Annotated[
         float | None, "L2 penalty (adamw: decoupled); muon keeps filters at a fixed norm instead"
     ] = None
     amsgrad: Annotated[bool, "adam: the AMSGrad variant"] = False
     schedule: Annotated[Literal["triangular", "constant"], "triangular: up, then linearly to zero"] = "triangular"
     warmup: Annotated[float | None, "share of the steps in which the rate rises (default: by optimizer)"] = None
-    label_smoothing: Annotated[float, "share of the target spread over all classes"] = 0.2
+    label_smoothing: Annotated[float, "share of the target spread over all classes"] = 0.1
     flip: Annotated[
         Literal["none", "random", "alternating"], "horizontal flips; alternating: random in epoch 1, then every other"
     ] = "alternating"
@@ -116,7 +116,7 @@ class TrainConfig:
 
 
 DEFAULTS: dict[str, dict[str, float]] = {
-    "muon": {"lr": 0.24, "momentum": 0.6, "weight_decay": 1e-4, "warmup": 0.0},
+    "muon": {"lr": 0.1, "momentum": 0.6, "weight_decay": 1e-4, "warmup": 0.0},
     "sgd": {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "warmup": 0.2},
     "adam": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 0.0, "warmup": 0.0},
     "adamw": {"lr": 2e-3, "momentum": 0.9, "weight_decay": 0.05, "warmup": 0.2},
@@ -165,11 +165,11 @@ def resolve(config: TrainConfig, *, ours: bool, pictures: int) -> TrainConfig:
 
     >>> config = resolve(TrainConfig(epochs=2, min_steps=100), ours=True, pictures=640)
     >>> config.optimizer, config.lr, config.batch, config.epochs
-    ('muon', 0.24, 16, 2.5)
+    ('muon', 0.1, 16, 2.5)
     """
     kind = config.optimizer if config.optimizer != "auto" else "muon" if ours else "adamw"
     open_ = {name: value for name, value in DEFAULTS[kind].items() if getattr(config, name) is None}
-    batch = config.batch or min(500, max(16, 2 ** round(math.log2(pictures / 100))), pictures)
+    batch = config.batch or min(250, max(16, 2 ** round(math.log2(pictures / 100))), pictures)
     per_epoch, _ = steps_of(replace(config, batch=batch), pictures)
     epochs = config.steps / per_epoch if config.steps else max(config.epochs, config.min_steps / per_epoch)
     return replace(config, optimizer=kind, batch=batch, epochs=epochs, **open_)  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from torchloupe.cli.options import json_
-from torchloupe.config import PRESETS
+from torchloupe.config import PRESET_NOTES, PRESETS
 
 CIFAR = 50_000
 
@@ -44,4 +44,7 @@ def models(as_json: bool) -> None:
     click.echo(
         "\nMinutes on this machine's CPU for 50,000 pictures of that side, estimated; the study preset's side is 224."
     )
-    click.echo("Your own network: --model file.py:factory\nNext: torchloupe train --model loupe --preset quick")
+    click.echo("\nPresets, as measured with the network they are for:")
+    for name, note in PRESET_NOTES.items():
+        click.echo(f"  {name:<6} {note}")
+    click.echo("\nYour own network: --model file.py:factory\nNext: torchloupe train --model loupe --preset quick")

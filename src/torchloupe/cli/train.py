@@ -191,7 +191,7 @@ def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Cons
         f"seed {plan.seed}{size}"
     )
     console.say(f"Run    {out}")
-    seconds = training_seconds(dataset, plan, options["device"])
+    seconds = training_seconds(dataset, plan, options["device"], options["amp"])
     if seconds is None:
         return
     console.say(f"Time   about {duration(seconds)} on this machine (estimated)")
