@@ -231,7 +231,7 @@ def _beside(
 def growth(loupe: str, data: str) -> str:
     """Seconds against units, pictures and size."""
     studied = prepared(loupe, data)
-    studied.best("layer3.2")
+    studied.best("layer3.1")
     split = studied.pictures()
     assert split is not None
     few = split.images[:64].float() / 255

@@ -124,7 +124,7 @@ def test_json_holds_the_files_and_the_numbers(run: Run, home: Path) -> None:
     ended = run(*words, "--json", "--seed", "3")
     told, (tensors, _) = json.loads(ended.out), read_tensors(Path("a.safetensors"))
     assert json.loads(Path("a.json").read_text())["seed"] == 3
-    assert ended.err == "" and told["files"] == ["a.png"] and told["layer"] == "layer3.2"
+    assert ended.err == "" and told["files"] == ["a.png"] and told["layer"] == "layer3.1"
     for name in ("before", "after"):
         values = tensors[name].double()
         assert told["numbers"][name] == pytest.approx({"mean": float(values.mean()), "std": float(values.std())})
@@ -202,7 +202,7 @@ def test_what_cannot_be_made_again(run: Run, name: str, content: bytes | None, c
 def test_layers_in_the_order_in_which_they_run(run: Run, home: Path) -> None:
     ended = run("layers", home / "run")
     lines = ended.out.splitlines()
-    assert ended.code == 0 and lines[0] == "run: 1,230 parameters" and "6 test pictures" in ended.err
+    assert ended.code == 0 and lines[0] == "run: 1,078 parameters" and "6 test pictures" in ended.err
     names = [re.split(r"\s{2,}", line)[0] for line in lines[3:]]
     assert names[:3] == ["conv1", "pool1", "bn1"] and names[-2:] == ["pool", "fc"]
     assert names.index("layer1.0") < names.index("layer1") < names.index("layer2.0.conv")
@@ -276,7 +276,7 @@ def test_the_whole_set(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) ->
     with Image.open(home / "pets" / told["first-maps"]["names"][0].split("  ")[1]) as image:
         first = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     assert torch.equal(read_tensors(Path("set/first-maps.safetensors"))[0]["images"], first[None])
-    for word, layer, keep in (("first", "conv1", 0.1), ("last", "layer3.2", 0.5)):
+    for word, layer, keep in (("first", "conv1", 0.1), ("last", "layer3.1", 0.5)):
         assert {told[name]["layer"] for name in names if name.startswith(word)} == {layer}
         assert told[f"{word}-deconvolution"]["settings"]["keep"] == keep
         assert told[f"{word}-inversion-by-all-filters"]["pictures"] == ["test:0", "test:1"]

@@ -209,7 +209,7 @@ def test_watching_sees_every_layer_and_leaves_no_hook() -> None:
 @pytest.mark.parametrize(
     ("name", "side", "first", "last"),
     [
-        ("loupe", 32, "conv1", "layer3.2"),
+        ("loupe", 32, "conv1", "layer3.1"),
         ("resnet20", 33, "conv1", "layer3.2"),
         ("resnet18", 32, "conv1", "layer4.1"),
         ("study", 65, "conv1", "resblock4_2"),

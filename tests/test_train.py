@@ -16,7 +16,7 @@ from torchloupe.checkpoint import read_tensors
 from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
 from torchloupe.data.shapes import shapes
-from torchloupe.errors import DataError, DivergedError, ModelError
+from torchloupe.errors import DataError, DivergedError, ModelError, UsageError
 from torchloupe.journal import Listener
 from torchloupe.loading import load, open_model
 from torchloupe.metrics import read_metrics
@@ -279,3 +279,15 @@ def test_what_was_logged_after_the_state_is_forgotten(data: Dataset, tmp_path: P
         stream.write('{"kind": "step", "step": 99}\n{"kind"')
     train(data, SMALL, tmp_path / "r", device="cpu", resume=True)
     assert outcome(tmp_path / "r") == before
+
+
+def test_a_wider_loupe_says_so_and_opens_again(data: Dataset, tmp_path: Path) -> None:
+    train(data, replace(SMALL, epochs=1, net_width=6), tmp_path / "r", device="cpu")
+    network = load(tmp_path / "r")
+    shapes_of = [tuple(network.get_parameter(f"{name}.weight").shape[:2]) for name in ("conv1", "layer2.0.conv", "fc")]
+    assert shapes_of == [(6, 3), (12, 6), (10, 24)]
+    assert open_model(str(tmp_path / "r")).config.arguments == {"widths": [6, 12, 24]}
+    with pytest.raises(ModelError, match="only loupe can be widened, not 'resnet20'"):
+        train(data, replace(SMALL, net_width=6, model="resnet20"), tmp_path / "s", device="cpu")
+    with pytest.raises(UsageError, match="--net-width cannot be 1"):
+        TrainConfig(net_width=1)

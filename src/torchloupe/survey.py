@@ -115,7 +115,7 @@ def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | No
 
     >>> from torchloupe.models import build
     >>> resolve(build("loupe"), "last"), resolve(build("loupe"), "layer3[-1]")
-    ('layer3.2', 'layer3.2')
+    ('layer3.1', 'layer3.1')
     """
     if layer in ("first", "last") and layer not in dict(model.named_children()):
         shown = example(model) if picture is None else placed(model, picture[:1])

@@ -1,7 +1,7 @@
 """Loupe: a small residual network made for speed on a CPU and for looking inside.
 
     3 x 32 x 32 -> conv1 5x5 (32), half the side -> layer1 (32; residual) -> layer2 (64, half the side; residual)
-                -> layer3 (128, half the side; two residuals) -> max pool -> fc
+                -> layer3 (128, half the side; residual) -> max pool -> fc
 
 `conv1` is one learned colour filter bank, large enough to look at, and alone at the full resolution. Each residual
 is ReLU(x + BN(conv(x))). Where the side is halved, the picture is pooled before it is normalised, which spares three
@@ -67,7 +67,7 @@ class Loupe(nn.Module):
         self.relu1 = nn.ReLU()
         self.layer1 = nn.Sequential(Residual(first))
         self.layer2 = nn.Sequential(Widen(first, second), Residual(second))
-        self.layer3 = nn.Sequential(Widen(second, third), Residual(third), Residual(third))
+        self.layer3 = nn.Sequential(Widen(second, third), Residual(third))
         self.pool = nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(third, classes)
         nn.init.normal_(self.fc.weight, std=0.3 / third**0.5)
