@@ -127,9 +127,9 @@ FINE_TUNE = 0.1
 """Rates of everything but a new head are multiplied by this when training starts from weights."""
 
 PRESETS: dict[str, TrainConfig] = {
-    "quick": TrainConfig(epochs=7, min_steps=400, low_size=24, low_until=0.5),
-    "good": TrainConfig(epochs=16, min_steps=1000),
-    "best": TrainConfig(epochs=60, min_steps=3000, cutout=8, translate=3),
+    "quick": TrainConfig(epochs=11, min_steps=400, low_size=24, low_until=0.6, translate=1),
+    "good": TrainConfig(net_width=64, epochs=10.5, min_steps=1000, low_size=24, low_until=0.6, translate=1),
+    "best": TrainConfig(net_width=64, epochs=100, min_steps=3000, low_size=24, low_until=0.5, cutout=8),
     "study": TrainConfig(
         model="study",
         size=224,
