@@ -21,7 +21,7 @@ check: $(DEV)  ## style, types, import rules
 	$(BIN)/mypy
 
 bench-quick: $(DEV)  ## one training of `quick`, a step of each peer, the start: 5 minutes
-	$(BIN)/python bench/train.py --data cifar10 --short
+	$(BIN)/python bench/train.py --short
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

@@ -136,7 +136,7 @@ def draw(curves: dict[str, list[tuple[int, dict[str, float]]]], path: Path) -> N
 def main() -> None:
     """Measure everything, or one point."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--data", default="cifar10")
+    words.add_argument("--data", default="auto")
     words.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     given = words.parse_args()
     if given.point:

@@ -1,7 +1,7 @@
 """Time and work to an accuracy: the presets, beside the study's step and the recipe of airbench94-Muon, in one run.
 
-    python bench/train.py --data cifar10                # everything but `best`: about 1 1/2 hours on two cores
-    python bench/train.py --data cifar10 --short        # one training of `quick`, the peers by their steps: 5 minutes
+    python bench/train.py            # everything but `best`: about 1 1/2 hours on two cores
+    python bench/train.py --short        # one training of `quick`, the peers by their steps: 5 minutes
 
 The test split is read at the end of each epoch to tell when a target was reached; the clock stands still meanwhile.
 """
@@ -196,7 +196,7 @@ def profile_table(dataset: Dataset, amp: str) -> str:
 def main() -> None:
     """Run it."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--data", default="cifar10")
+    words.add_argument("--data", default="auto")
     words.add_argument("--amp", default="auto", choices=["auto", "on", "off"])
     words.add_argument("--short", action="store_true")
     words.add_argument("--quick", type=int, default=5, help="trainings of `quick`")

@@ -74,9 +74,17 @@ def test_run_folder_is_as_documented(data: Dataset, tmp_path: Path) -> None:
 
 
 class NoWaiting(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses what makes the host wait for a device: values read back, shapes that depend on values."""
+    """Refuses what makes the host wait for a device: values read back or sent there, shapes that depend on values."""
 
-    waits: ClassVar = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default", "is_nonzero")
+    waits: ClassVar = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "unique",
+        "equal.default",
+        "is_nonzero",
+        "lift_fresh",
+    )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         assert not any(name in str(func) for name in self.waits), f"{func} waits for the device"

@@ -63,7 +63,7 @@ def crop(images: UInt8[Tensor, "b c h w"], place: Float[Tensor, "b 2"], side: tu
     [2, 3, 6, 7]
     """
     b, c, h, w = images.shape
-    first = (place * (place.new_tensor([h, w]) - place.new_tensor(side) + 1)).long()
+    first = torch.stack([place[:, 0] * (h - side[0] + 1), place[:, 1] * (w - side[1] + 1)], 1).long()
     rows = first[:, :1] + torch.arange(side[0], device=images.device)
     columns = first[:, 1:] + torch.arange(side[1], device=images.device)
     flat = (rows[:, :, None] * w + columns[:, None, :]).flatten(1)
@@ -118,7 +118,7 @@ def cut_out(pictures: Float[Tensor, "b c h w"], hole: Float[Tensor, "b 2"], side
     1
     """
     h, w = pictures.shape[2:]
-    middle = (hole * hole.new_tensor([h, w])).floor()
+    middle = torch.stack([hole[:, 0] * h, hole[:, 1] * w], 1).floor()
     near_y = _within(torch.arange(h, device=hole.device), middle[:, :1], side)
     near_x = _within(torch.arange(w, device=hole.device), middle[:, 1:], side)
     inside = near_y[:, None, :, None] & near_x[:, None, None, :]

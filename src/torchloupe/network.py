@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -62,8 +63,8 @@ class Network(nn.Module):
         if self.check:
             check_pictures(pictures, None if self.mean is None else len(self.mean))
         if self.mean is not None and self.std is not None:
-            mean, std = (torch.tensor(v, dtype=pictures.dtype, device=pictures.device) for v in (self.mean, self.std))
-            pictures = (pictures - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+            mean, std = per_channel(self.mean, pictures), per_channel(self.std, pictures)
+            pictures = (pictures - mean) / std
         out = logits(self.bare(pictures))
         if out.shape[1] != len(self.classes):
             raise ModelError(
@@ -117,6 +118,22 @@ class Network(nn.Module):
         twin = Network(copy.deepcopy(self.bare, memo), self.mean, self.std, self.size, self.classes)
         twin.check = self.check
         return twin
+
+
+def per_channel(values: tuple[float, ...], like: Tensor) -> Float[Tensor, "c 1 1"]:
+    """Return one value a channel, of the type and on the device of pictures; kept, so that no GPU waits for them.
+
+    >>> per_channel((0.5, 0.25), torch.zeros(1, 2, 4, 4)).flatten().tolist()
+    [0.5, 0.25]
+    """
+    plain = type(like) is Tensor and not torch.compiler.is_compiling()
+    return (_kept if plain else _kept.__wrapped__)(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _kept(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # else no gradient could pass it later
+        return torch.tensor(values, dtype=dtype, device=device).view(-1, 1, 1)
 
 
 def wrap(
