@@ -30,7 +30,7 @@ def orthogonalize(matrix: Float[Tensor, "m n"], steps: int = 3) -> Float[Tensor,
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = x if wide else x.T
     return result
 
