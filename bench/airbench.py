@@ -110,7 +110,9 @@ def train_airbench(dataset: Dataset, seed: int, *, amp: str, steps: int | None =
         plain.param_groups[0]["lr"] = BIAS_RATE * max(0.0, whitening)
         with autocast(torch.device("cpu"), amp):
             logits = net(ready(augment(images[index], draws.take(index), SETTINGS)))
-        loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=0.2)
+        loss = F.cross_entropy(
+            logits.float(), labels[index], label_smoothing=0.2, reduction="sum"
+        )  # as rates are meant
         net.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         plain.step()
