@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchloupe.errors import DataError
-from torchloupe.evaluate import Evaluation, align, calibration_error, judge, predict
+from torchloupe.evaluate import Evaluation, align, calibration_error, examine, judge, predict, reliability
 from torchloupe.network import wrap
 from torchloupe.verdict import near_chance, summary
 
@@ -50,6 +50,39 @@ def test_loss_accuracy_confusion_and_classes(evaluation: Evaluation, said: Tenso
     assert evaluation.per_class["dog"] is None
     for k in range(3):
         assert evaluation.per_class[CLASSES[k]] == pytest.approx(matrix[k, k] / matrix[k].sum())
+
+
+def test_bins_of_confidence(evaluation: Evaluation, labels: Tensor) -> None:
+    bins = reliability(evaluation.probabilities, labels, 7)
+    confidence, predicted = evaluation.probabilities.double().max(1)
+    for k in range(7):
+        mine = (confidence > k / 7) & (confidence <= (k + 1) / 7)
+        assert int(bins[k, 0]) == int(mine.sum())
+        if mine.any():
+            assert float(bins[k, 1]) == pytest.approx(float(confidence[mine].mean()))
+            assert float(bins[k, 2]) == pytest.approx(float((predicted == labels)[mine].double().mean()))
+        else:
+            assert bins[k, 1:].isnan().all()
+    rows = summary(evaluation)["reliability"]
+    assert sum(row["n"] for row in rows) == N and all(row["n"] for row in rows)
+
+
+def test_an_examination_matches_classes_by_name_or_numbers_by_order(images: Tensor) -> None:
+    net = wrap(
+        nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 3)), mean=None, std=None, classes=["c", "a", "b"]
+    )
+    labels = torch.arange(len(images)) % 3
+    found, mirrored = examine(net, images, labels, ["a", "b", "c"], tta=True)
+    assert torch.equal(found.labels, (labels + 1) % 3) and found.classes == ("c", "a", "b")
+    said = predict(net, images)
+    assert torch.equal(found.predicted, said.argmax(1))
+    both = predict(net, images, flip=True).argmax(1)
+    assert mirrored == pytest.approx(float((both == found.labels).double().mean()))
+    numbered = wrap(net.bare, mean=None, std=None, classes=3)
+    found, mirrored = examine(numbered, images, labels, ["a", "b", "c"])
+    assert torch.equal(found.labels, labels) and found.classes == ("a", "b", "c") and mirrored is None
+    with pytest.raises(DataError, match="knows no class 'd'"):
+        examine(net, images, labels, ["a", "b", "d"])
 
 
 def test_summary_says_all_of_it(evaluation: Evaluation) -> None:

@@ -178,3 +178,36 @@ def test_after_an_error_no_hook_is_left_and_all_is_put_back() -> None:
         health(net, images(), batch=2)
     assert len(passes) == 5 and not hooks_of(net)
     assert all(module.training for module in net.modules()) and all(p.requires_grad for p in net.parameters())
+
+
+@pytest.mark.parametrize("batch", [1, 5, 23])
+def test_what_a_channel_does_on_each_class(batch: int) -> None:
+    net, data = network(), images()
+    labels = torch.tensor([0, 2, 2, 0, 4] * 5)[:23]
+    found = health(net, data, labels=labels, batch=batch)
+    for name, features in one_by_one(net, data).items():
+        for c in range(len(features[0])):
+            means = [float(each[c].mean()) for each in features]
+            kinds: dict[int, list[float]] = {0: [], 2: [], 4: []}
+            for value, kind in zip(means, labels.tolist(), strict=True):
+                kinds[kind].append(value)
+            centre = sum(means) / 23
+            whole = sum((v - centre) ** 2 for v in means)
+            inside = sum((v - sum(vs) / len(vs)) ** 2 for vs in kinds.values() for v in vs)
+            for kind, values in kinds.items():
+                mean = sum(values) / len(values)
+                assert float(found[name].class_mean[c, kind]) == pytest.approx(mean, rel=1e-5, abs=1e-6)
+            expected = 1 - inside / whole if whole else 0.0
+            assert float(found[name].selectivity[c]) == pytest.approx(expected, abs=1e-6)
+        assert found[name].class_mean[:, [1, 3]].isnan().all(), "a class without pictures has no mean"
+
+
+def test_selectivity_is_one_for_a_channel_that_only_knows_the_class_and_zero_for_a_constant() -> None:
+    data = torch.zeros(12, 3, 4, 4, dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 2] * 4)
+    data[:, 0] = 40 * labels.to(torch.uint8)[:, None, None]
+    data[:, 1] = 77
+    found = health(nn.Sequential(nn.Identity()), data, labels=labels, batch=5)["0"]
+    assert found.selectivity.tolist() == pytest.approx([1, 0, 0])
+    bare = health(nn.Sequential(nn.Identity()), data)["0"]
+    assert bare.class_mean.shape == (3, 0) and bool(bare.selectivity.isnan().all())

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torchloupe.errors import LayerError, ModelError
-from torchloupe.hooks import OUTPUT, as_maps, capture, channels_last, inspecting, maps, watching
+from torchloupe.hooks import OUTPUT, as_maps, capture, channels_last, inspecting, maps, replacing, watching
 from torchloupe.models import build
 from torchloupe.network import wrap
 from torchloupe.survey import resolve, trace
@@ -231,3 +231,60 @@ def test_last_of_a_plain_network_is_not_its_pooling() -> None:
     for word, bare in (("first", nn.Flatten()), ("last", nn.Flatten())):
         with pytest.raises(LayerError, match=f"'{word}'"):
             resolve(nn.Sequential(bare), word, torch.rand(1, 3, 4, 4))
+
+
+def test_replacing_puts_another_output_in_place_at_the_first_call_of_each_pass() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = nn.ReLU()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.relu(self.conv(self.relu(x)))
+            return out
+
+    net = Twice().double().eval()
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    with torch.no_grad():
+        expected = net.conv(2 * x.relu() + 1).relu()
+        with replacing(net, "relu", lambda output, module: 2 * output + 1):
+            assert torch.equal(net(x), expected) and torch.equal(net(x), expected), "in a second pass as well"
+        assert not torch.equal(net(x), expected) and not hooks_of(net)
+        with pytest.raises(ZeroDivisionError), replacing(net, "conv", lambda output, module: output / (1 // 0)):
+            net(x)
+    assert not hooks_of(net)
+    with pytest.raises(LayerError), replacing(net, "none", lambda output, module: output):
+        pass
+    assert not hooks_of(net)
+
+
+def test_replacing_reaches_into_tuples_lists_and_dicts() -> None:
+    class Pair(NamedTuple):
+        words: str
+        maps: Tensor
+
+    class Part(nn.Module):
+        def __init__(self, kind: str) -> None:
+            super().__init__()
+            self.kind = kind
+
+        def forward(self, x: Tensor) -> Any:
+            kinds = {"tuple": (None, x), "named": Pair("", x), "list": ["", [x, x + 9]], "dict": {"a": 1, "b": x}}
+            return kinds[self.kind]
+
+    def maps_in(value: Any, kind: str) -> Tensor:
+        found: Tensor = {
+            "tuple": lambda: value[1],
+            "named": lambda: value.maps,
+            "list": lambda: value[1][0],
+            "dict": lambda: value["b"],
+        }[kind]()
+        return found
+
+    for kind in ("tuple", "named", "list", "dict"):
+        net = nn.Sequential(Part(kind))
+        with replacing(net, "0", lambda output, module: output + 1):
+            found = net(torch.zeros(1))
+        assert maps_in(found, kind).item() == 1
+        assert type(found) is type(Part(kind)(torch.zeros(1)))

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from torchloupe.errors import DataError
-from torchloupe.scores.similarity import psnr, ssim
+from torchloupe.scores.similarity import correlation, psnr, ssim
 
 
 def pair(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,3 +75,14 @@ def test_psnr_is_minus_ten_log_of_the_mean_square() -> None:
 def test_different_shapes_are_refused(score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
     with pytest.raises(DataError, match="one shape"):
         score(torch.zeros(1, 3, 8, 8), torch.zeros(2, 3, 8, 8))
+
+
+def test_correlation_is_numpys_and_knows_flat_pictures() -> None:
+    a, b = pair(4, 3, 5, 7)
+    for one, other, found in zip(a, b, correlation(a, b).tolist(), strict=True):
+        expected = np.corrcoef(one.flatten().numpy(), other.flatten().numpy())[0, 1]
+        assert found == pytest.approx(expected, abs=1e-12)
+    assert correlation(a, 3 - 2 * a).tolist() == pytest.approx([-1] * 4)
+    assert correlation(a, torch.ones_like(a)).isnan().all()
+    with pytest.raises(DataError, match="of one shape"):
+        correlation(a, b[:2])

@@ -20,7 +20,7 @@ from torchloupe.layer_table import rows_of
 from torchloupe.loading import Origin
 from torchloupe.network import Network, wrap
 from torchloupe.spectrum import PictureStatistics, generic, measure
-from torchloupe.subject import Subject, keep_statistics, subject
+from torchloupe.subject import Subject, keep_statistics, spread_out, subject
 
 SIDE = 11
 KEPT = replace(generic(SIDE, SIDE), mean=torch.tensor([0.1, 0.2, 0.3]))
@@ -119,6 +119,53 @@ def test_without_data_they_are_generic_and_no_channel_has_a_best(tmp_path: Path,
     assert equal(Subject(nn.ReLU()).statistics(1)[0], generic(224, 224, 1))
     with pytest.raises(DataError):
         Subject(network(), "lost").statistics()
+
+
+def test_what_was_kept_is_told_where_the_data_are_gone(tmp_path: Path, loads: list[str]) -> None:
+    there = Subject(network(tmp_path))
+    known = there.health(["relu", "deep"])
+    assert known is not None and there.seen["data"] == "data" and there.seen["pictures"] == 11
+    lost = network(tmp_path, source="lost")
+    with counting(lost) as seen:
+        gone = Subject(lost)
+        found = gone.health(["relu"])
+        assert found is not None and gone.dataset() is None and not seen
+    for name, value in vars(known["relu"]).items():
+        assert torch.equal(getattr(found["relu"], name).nan_to_num(9), value.nan_to_num(9))
+    assert gone.seen["classes"] == ["a", "b"] and gone.health(["norm"]) is None, "what was not kept is not known"
+    other = network(tmp_path, source="lost", mean=0.25)
+    assert Subject(other).health(["relu"]) is None, "another normalisation"
+    with torch.no_grad():
+        bare: Any = lost.bare
+        bare.stem.weight[0] *= 2
+    assert Subject(lost).health(["relu"]) is None, "other weights"
+
+
+def test_of_many_pictures_some_are_taken_evenly_from_all_classes() -> None:
+    assert spread_out(5, 10).tolist() == [0, 1, 2, 3, 4] and spread_out(10, 5).tolist() == [0, 2, 4, 6, 8]
+    data = dataset()
+    studied = Subject(network(), data)
+    found = studied.health(["relu"], most=4)
+    assert found is not None and studied.seen["pictures"] == 4
+    chosen = spread_out(11, 4).tolist()
+    assert chosen == [0, 2, 5, 8]
+    torch.testing.assert_close(found["relu"].best, plain_best(network(), data.test.images[chosen]))
+    assert set(found["relu"].best_index.tolist()) <= set(chosen), "numbers of the whole split"
+    more = Subject(network(), data)
+    assert more.health(["relu"]) is not None and more.seen["pictures"] == 11, "what was measured on few is no answer"
+    again = Subject(network(), data)
+    assert again.health(["relu"], most=4) is not None and again.seen["pictures"] == 11, "what was on more is one"
+
+
+def test_dead_channels_are_counted_on_all_classes_of_a_sorted_data_set() -> None:
+    images = torch.zeros(20, 3, SIDE, SIDE, dtype=torch.uint8)
+    images[10:] = 255  # the second class, after all of the first
+    data = replace(dataset(), test=Split(images, torch.arange(20) // 10, tuple(map(str, range(20)))))
+    net = wrap(
+        nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(3 * SIDE**2, 2)), mean=None, std=None, size=SIDE, classes=2
+    )
+    rows, measured = rows_of(Subject(net, data), 10)
+    assert measured == 10 and rows[0]["dead"] == 0, "the channels are alive on the second class"
 
 
 def plain_best(net: Network, images: Tensor) -> Tensor:
@@ -248,13 +295,14 @@ def test_the_table_of_layers() -> None:
 
 def test_the_table_counts_dead_channels_on_so_many_pictures() -> None:
     data, shares = dataset(), []
-    data.test.images[:6] = 0  # black: other channels are dead
-    for asked, count in ((6, 6), (99, 11)):
+    data.test.images[[0, 1, 2, 3, 4, 5]] = 0  # black: other channels are dead; two evenly taken are both black
+    for asked, count in ((2, 2), (99, 11)):
         net = network()
         bare: Any = net.bare
         rows, counted = rows_of(Subject(net, data), asked)
+        chosen = data.test.images[torch.arange(count) * 11 // count]
         with torch.no_grad():
-            features = F.relu(bare.norm(bare.stem((data.test.images[:count] / 255 - 0.5) / 0.25)))
+            features = F.relu(bare.norm(bare.stem((chosen / 255 - 0.5) / 0.25)))
         alive = features.flatten(2).any(2).double().mean(0)
         shares.append(float((alive < 0.01).double().mean()))
         table = {row["name"]: row["dead"] for row in rows}

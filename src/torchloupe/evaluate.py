@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torchloupe.augment import to_float
 from torchloupe.device import at_least_float32, autocast
 from torchloupe.errors import DataError, did_you_mean
+from torchloupe.network import Network
 
 BINS = 15
 
@@ -73,12 +74,28 @@ def calibration_error(probabilities: Float[Tensor, "n c"], labels: Int64[Tensor,
     >>> calibration_error(said, torch.tensor([0, 1]))
     0.25
     """
+    count, confidence, right = reliability(probabilities, labels, bins).T
+    gaps: Tensor = ((confidence - right).abs().nan_to_num() * count).sum()
+    return gaps.item() / len(labels)
+
+
+def reliability(
+    probabilities: Float[Tensor, "n c"], labels: Int64[Tensor, "n"], bins: int = BINS
+) -> Float[Tensor, "bins 3"]:
+    """Return for equal bins of confidence how many pictures fall there, their mean confidence and their accuracy.
+
+    NaN for the means of an empty bin.
+
+    >>> reliability(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]), bins=2)[1].tolist()
+    [2.0, 0.75, 0.5]
+    """
     confidence, predicted = probabilities.double().max(1)
     right = (predicted == labels).double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     zeros = torch.zeros(bins, dtype=torch.float64)
-    gap = zeros.index_add(0, index, confidence) - zeros.index_add(0, index, right)
-    return (gap.abs().sum() / len(labels)).item()
+    count = torch.bincount(index, minlength=bins).double()
+    sums = [zeros.index_add(0, index, each) for each in (confidence, right)]
+    return torch.stack([count, *(each / count for each in sums)], 1)
 
 
 def align(labels: Int64[Tensor, "n"], classes: Sequence[str], wanted: Sequence[str]) -> Int64[Tensor, "n"]:
@@ -136,6 +153,68 @@ def predict(
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))
     return torch.cat(done).cpu() if done else torch.zeros(0, 0)
+
+
+def _numbered(network: Network, classes: Sequence[str]) -> bool:
+    """Tell whether a network knows its classes by number only (`--classes 10`), so that there are no names to match."""
+    known = network.classes
+    plain = known == tuple(map(str, range(len(classes)))) and set(classes) != set(known)
+    return plain and (network.origin is None or network.origin.run is None)
+
+
+def labels_of(network: nn.Module, labels: Int64[Tensor, "n"], classes: Sequence[str]) -> Int64[Tensor, "n"]:
+    """Return labels of `classes` numbered as a network numbers its classes.
+
+    Raises:
+        DataError: it says no classes, or does not know one of these.
+
+    >>> from torchloupe import load
+    >>> labels_of(load("resnet20", classes=["cat", "dog"]), torch.tensor([0, 1]), ["dog", "cat"])
+    tensor([1, 0])
+    """
+    if not isinstance(network, Network):
+        raise DataError("the network says no classes, so that no answer is right or wrong.")
+    return labels if _numbered(network, classes) else align(labels, classes, network.classes)
+
+
+def examine(
+    network: Network,
+    images: UInt8[Tensor, "n c h w"],
+    labels: Int64[Tensor, "n"],
+    classes: Sequence[str],
+    *,
+    tta: bool = False,
+    batch: int = 500,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, float | None]:
+    """Test a network on labelled pictures of `classes`; with `tta` also the accuracy with mirrored ones averaged in.
+
+    Classes are matched by name; those of a network that knows only numbers, by their order.
+
+    Raises:
+        DataError: the pictures have a class that the network does not know.
+
+    >>> from torchloupe import load
+    >>> net = load("resnet20", classes=["cat", "dog"])
+    >>> examine(net, torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]), ["dog", "cat"])[0].labels
+    tensor([1, 0])
+    """
+    wanted = tuple(classes) if _numbered(network, classes) else network.classes
+    true = labels_of(network, labels, classes)
+
+    def told(passes: int) -> Callable[[int, int], None]:
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done + passes * total, (2 if tta else 1) * total)
+
+        return tell
+
+    said = predict(network, images, size=network.size, batch=batch, progress=told(0))
+    evaluation = judge(said, true, wanted)
+    if not tta:
+        return evaluation, None
+    said = predict(network, images, size=network.size, flip=True, batch=batch, progress=told(1))
+    return evaluation, judge(said, true, wanted).accuracy
 
 
 def judge(

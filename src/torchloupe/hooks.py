@@ -131,6 +131,58 @@ def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
+@contextmanager
+def replacing(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module], Tensor]) -> Iterator[None]:
+    """Put `change(output, layer's module)` in the place of what a layer puts out, at its first call of the pass.
+
+    One pass at a time. The output may come back with another number of pictures; whether the network can go on with
+    them is the caller's to check.
+
+    Raises:
+        LayerError: no such layer; no hook is left then either.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> with replacing(net, "0", lambda output, module: output.repeat(3, 1)):
+    ...     net(torch.ones(5, 1, 2, 2)).shape
+    torch.Size([15, 2])
+    """
+    calls = 0
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return _swapped(output, lambda found: change(found, module)) if calls == 1 else output
+
+    def begin(module: nn.Module, inputs: Any) -> None:
+        nonlocal calls
+        calls = 0
+
+    module = model.get_submodule(layer_name(model, layer))
+    handles = [model.register_forward_pre_hook(begin), module.register_forward_hook(hook)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _swapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a layer's output with its first tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list | tuple) else ()
+    for key in keys:
+        if first_tensor(value[key]) is not None:
+            new = _swapped(value[key], change)
+            if isinstance(value, tuple):
+                parts = (*value[:key], new, *value[key + 1 :])
+                return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+            copy = value.copy()
+            copy[key] = new
+            return copy
+    return value
+
+
 def is_output(model: nn.Module, layer: str) -> bool:
     """Tell whether a layer's name means the network's own output.
 

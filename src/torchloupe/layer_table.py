@@ -7,7 +7,7 @@ import torch
 from torchloupe.console import Tick
 from torchloupe.receptive import effective_side, receptive_fields
 from torchloupe.scores.health import health
-from torchloupe.subject import Subject
+from torchloupe.subject import Subject, spread_out
 from torchloupe.survey import Call, example, trace
 
 PICTURES = 4
@@ -32,7 +32,8 @@ def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tu
     split = studied.pictures() if pictures else None
     alive = {}
     if split is not None:
-        alive = health(model, split.images[:pictures], size=studied.size, progress=progress)
+        chosen = spread_out(len(split), pictures)
+        alive = health(model, split.images[chosen], size=studied.size, progress=progress)
     rows = []
     for call in calls:
         field = fields.get(call.name) if call.sides != (1, 1) or len(call.shape) == 4 else None

@@ -7,10 +7,12 @@ travels with the model and is not computed twice.
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from torchloupe import data as data_sets
@@ -27,22 +29,32 @@ from torchloupe.spectrum import PictureStatistics, generic, measure
 
 PICTURES = 10_000
 """Test pictures that the health of channels is measured on, at most."""
+FIGURES = 2
+"""Changes when `ChannelHealth` does."""
 
 
 class Subject:
     """A network and, once asked for, what its data say of it."""
 
     def __init__(
-        self, model: nn.Module, data: "Dataset | str | Path | None" = None, *, offline: bool = True, title: str = ""
+        self,
+        model: nn.Module,
+        data: "Dataset | str | Path | None" = None,
+        *,
+        offline: bool = True,
+        skip_bad: bool = False,
+        title: str = "",
     ) -> None:
         self.model = model
         self._title = title
         self.origin: Origin | None = model.origin if isinstance(model, Network) else None
         self.size = model.size if isinstance(model, Network) else None
-        self._given, self._offline = data, offline
+        self._given, self._offline, self._skip_bad, self._lost = data, offline, skip_bad, False
         self._dataset: Dataset | None = data if isinstance(data, Dataset) else None
         self._health: dict[str, ChannelHealth] = {}
-        self._weights = ""
+        self.seen: dict[str, Any] = {}
+        """What `health` was measured on, once it was asked for: data, number of pictures, classes."""
+        self._weights = self._crc = ""
 
     @property
     def title(self) -> str:
@@ -74,13 +86,24 @@ class Subject:
 
     def dataset(self) -> Dataset | None:
         """Return its data; None if none are known or, unasked for, they are not at hand any more."""
-        if self._dataset is None and self.source is not None:
+        if self._dataset is None and self.source is not None and not self._lost:
             try:
-                self._dataset = data_sets.load(self.source, size=self.size, offline=self._offline)
+                self._dataset = data_sets.load(
+                    self.source, size=self.size, offline=self._offline, skip_bad=self._skip_bad
+                )
             except DataError:
                 if self._given is not None:
                     raise
+                self._lost = True
         return self._dataset
+
+    @property
+    def crc(self) -> str | None:
+        """Checksum of its data; None if they are not at hand."""
+        known = self.dataset()
+        if known is not None and not self._crc:
+            self._crc = fingerprint(known)
+        return self._crc or None
 
     def pictures(self) -> Split | None:
         """Return the test split of its data, or train where there is no test."""
@@ -102,25 +125,40 @@ class Subject:
             return generic(side, side, channels), "generic"
         return keep_statistics(run if self._given is None else None, known), known.name
 
-    def health(self, layers: list[str], progress: Tick | None = None) -> dict[str, ChannelHealth] | None:
-        """Return what every channel of these layers does over its test pictures; None without data."""
+    def health(
+        self, layers: list[str], progress: Tick | None = None, *, most: int = PICTURES
+    ) -> dict[str, ChannelHealth] | None:
+        """Return what every channel of these layers does over (at most so many) test pictures; None where not known.
+
+        Without the pictures it is what was found and kept when they were there.
+        """
         if all(layer in self._health for layer in layers):
             return self._health
         known, split = self.dataset(), self.pictures()
-        if known is None or split is None:
-            return None
-        pictures, crc = split.images[:PICTURES], fingerprint(known)
-        place = self._place() / f"health-{self.weights}.safetensors"
-        about = {"data": known.name, "crc32": crc, "pictures": len(pictures), "weights": self.weights}
+        place = self.place() / f"health-{self.weights}.safetensors"
+        kept, found = _kept(place)
+        mine: dict[str, Any] = {"weights": self.weights, "figures": FIGURES}
         if isinstance(self.model, Network):
-            about["normalisation"] = json.dumps([self.model.mean, self.model.std, self.size])
-        with suppress(ModelError, KeyError):
-            tensors, found = read_tensors(place)
-            if found == about:
-                self._health.update(_unpack(tensors))
+            mine["normalisation"] = json.dumps([self.model.mean, self.model.std, self.size])
+        if known is None or split is None:
+            if not mine.items() <= found.items() or any(layer not in kept for layer in layers):
+                return None
+            self._health, self.seen = {**self._health, **kept}, found
+            return self._health
+        chosen = spread_out(len(split), most)
+        mine |= {"data": known.name, "crc32": self.crc, "classes": list(known.classes)}
+        if mine.items() <= found.items() and found["pictures"] >= len(chosen):
+            self._health.update(kept)
+            chosen = spread_out(len(split), found["pictures"])
+        about = {**mine, "pictures": len(chosen)}
+        self.seen = about
         missing = [layer for layer in layers if layer not in self._health]
         if missing:
-            self._health.update(health(self.model, pictures, layers=missing, size=self.size, progress=progress))
+            labels = split.labels[chosen]
+            told = health(
+                self.model, split.images[chosen], layers=missing, labels=labels, size=self.size, progress=progress
+            )
+            self._health |= {name: replace(each, best_index=chosen[each.best_index]) for name, each in told.items()}
             _keep(place, _pack(self._health), about)
         return self._health
 
@@ -129,9 +167,21 @@ class Subject:
         known = self.health([layer], progress)
         return None if known is None else known[layer].best
 
-    def _place(self) -> Path:
+    @property
+    def owns_place(self) -> bool:
+        """What is measured on its data belongs into its run: the data are the run's own, the weights its last."""
+        if self.origin is None or self.origin.run is None or self._given is not None:
+            return False
+        return self.origin.word == str(self.origin.run)
+
+    def place(self) -> Path:
+        """Return the folder where what takes a pass over its data is kept."""
         run = self.origin.run if self.origin else None
-        return run if run is not None and self._given is None else cache_folder() / "models"
+        return run if run is not None and self.owns_place else self.cache()
+
+    def cache(self) -> Path:
+        """Return the same for networks without a run, and runs with other data."""
+        return cache_folder() / "models"
 
 
 def keep_statistics(run: Path | None, dataset: Dataset) -> PictureStatistics:
@@ -140,6 +190,23 @@ def keep_statistics(run: Path | None, dataset: Dataset) -> PictureStatistics:
     if run is not None:
         _keep(run / "statistics.safetensors", measured.to_tensors(), {"data": dataset.name})
     return measured
+
+
+def spread_out(n: int, most: int) -> Int64[Tensor, "m"]:
+    """Return at most so many numbers below n, evenly spread: data sets are often sorted by class.
+
+    >>> spread_out(10, 4).tolist()
+    [0, 2, 5, 7]
+    """
+    return torch.arange(n) if n <= most else torch.arange(most) * n // most
+
+
+def _kept(path: Path) -> tuple[dict[str, ChannelHealth], dict[str, Any]]:
+    """Read what was kept; nothing if there is none or it is of another version."""
+    with suppress(ModelError, KeyError, TypeError):
+        tensors, about = read_tensors(path)
+        return _unpack(tensors), about
+    return {}, {}
 
 
 def _keep(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:

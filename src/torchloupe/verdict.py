@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchloupe.data.dataset import Split
-from torchloupe.evaluate import Evaluation
+from torchloupe.evaluate import Evaluation, reliability
 from torchloupe.files import atomic_write
 from torchloupe.render import confusion, save_figure, sheet, shorten
 from torchloupe.runs import write_json
@@ -35,6 +35,11 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         "loss": evaluation.loss,
         "calibration_error": evaluation.calibration_error,
         "per_class": evaluation.per_class,
+        "reliability": [
+            {"n": int(n), "confidence": confidence, "accuracy": right}
+            for n, confidence, right in reliability(evaluation.probabilities, evaluation.labels).tolist()
+            if n
+        ],
     }
 
 

@@ -12,7 +12,7 @@ from torchloupe.console import Console, printable
 from torchloupe.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from torchloupe.data.dataset import Split
+    from torchloupe.data.dataset import Dataset, Split
     from torchloupe.evaluate import Evaluation
     from torchloupe.loading import Loaded
 
@@ -49,8 +49,7 @@ def test(model: str, **options: Any) -> None:
     split = dataset.test if options["split"] == "test" else dataset.train
     if not len(split):
         raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
-    result = _measure(loaded, split, dataset.classes, options, console)
-    evaluation, figures = result
+    evaluation, figures = _measure(loaded, dataset, split, options, console)
     figures = {"model": model, "data": dataset.name, "split": options["split"], **figures}
     folder = options["out"] or folder_for(model, loaded, options["split"])
     write_verdict(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
@@ -63,30 +62,36 @@ def test(model: str, **options: Any) -> None:
 
 
 def _measure(
-    loaded: "Loaded", split: "Split", classes: tuple[str, ...], options: dict[str, Any], console: Console
+    loaded: "Loaded", dataset: "Dataset", split: "Split", options: dict[str, Any], console: Console
 ) -> tuple["Evaluation", dict[str, Any]]:
     from torchloupe.device import pick_device
-    from torchloupe.evaluate import align, judge, predict
+    from torchloupe.evaluate import examine
+    from torchloupe.prepare import fingerprint
+    from torchloupe.subject import Subject
     from torchloupe.verdict import summary
 
     network = loaded.network.to(pick_device(options["device"]))
-    known = network.classes
-    numbered = loaded.run is None and known == tuple(map(str, range(len(classes))))  # --classes 10: no names to match
-    labels = split.labels if numbered else align(split.labels, classes, known)
     with console.progress("testing") as tick:
-        said = predict(network, split.images, size=network.size, batch=options["batch"], progress=tick)
-    evaluation = judge(said, labels, classes if numbered else known)
-    figures = summary(evaluation)
-    if options["tta"]:
-        with console.progress("testing, mirrored") as tick:
-            said = predict(network, split.images, size=network.size, flip=True, batch=options["batch"], progress=tick)
-        figures["accuracy_flip_tta"] = judge(said, labels, known).accuracy
+        evaluation, mirrored = examine(
+            network,
+            split.images,
+            split.labels,
+            dataset.classes,
+            tta=options["tta"],
+            batch=options["batch"],
+            progress=tick,
+        )
+    figures = {**summary(evaluation), "weights": Subject(network).weights, "crc32": fingerprint(dataset)}
+    if mirrored is not None:
+        figures["accuracy_flip_tta"] = mirrored
     return evaluation, figures
 
 
 def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
     """Return where results go by default: into the run; those of a snapshot or of train into folders of their own."""
-    if loaded.run is None:
+    from torchloupe.loading import own_run
+
+    if own_run(loaded.run) is None or loaded.run is None:
         base = Path(f"{Path(loaded.title.rpartition(':')[2]).stem}-test")
     else:
         epoch = model.rpartition("@")[2] if "@" in model and not Path(model).exists() else ""

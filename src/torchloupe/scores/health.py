@@ -14,6 +14,8 @@ from torchloupe.survey import placed, trace
 
 LIVE = 0.01
 """A channel is live if it is non-zero somewhere on at least this share of the pictures."""
+EQUAL = 1e-7
+"""Activations that spread by less than this share of the strongest are equal but for rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,10 @@ class ChannelHealth:
     std: Float[Tensor, "c"]
     live: Float[Tensor, "c"]
     """Share of pictures on which the channel is non-zero somewhere, in [0, 1]."""
+    class_mean: Float[Tensor, "c classes"]
+    """Mean activation over the pictures of each class; NaN for a class without any. No columns without labels."""
+    selectivity: Float[Tensor, "c"]
+    """Share of the activation's variance over pictures that lies between the classes (η², Pearson 1905), in [0, 1]."""
 
     @property
     def dead(self) -> Bool[Tensor, "c"]:
@@ -38,15 +44,20 @@ class ChannelHealth:
 class _Sums:
     """Running figures of one layer: Chan's pairwise update, in float64."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, classes: int) -> None:
         self.count = 0
+        self.class_sum = torch.zeros(channels, classes, dtype=torch.float64)
+        self.class_count = torch.zeros(classes, dtype=torch.float64)
         self.best = torch.full((channels,), -torch.inf, dtype=torch.float64)
         self.best_index = torch.zeros(channels, dtype=torch.int64)
         self.mean, self.squares, self.alive = (torch.zeros(channels, dtype=torch.float64) for _ in range(3))
 
-    def add(self, features: Tensor, start: int) -> None:
+    def add(self, features: Tensor, start: int, labels: Tensor) -> None:
         """Take in the maps of the pictures from number `start` on."""
         activation = features.mean((2, 3)).cpu().double()
+        if len(labels):
+            self.class_sum.index_add_(1, labels, activation.T)
+            self.class_count += torch.bincount(labels, minlength=len(self.class_count))
         top, place = activation.max(0)
         better = top > self.best
         self.best = torch.where(better, top, self.best)
@@ -62,8 +73,14 @@ class _Sums:
     def health(self) -> ChannelHealth:
         """Return the figures."""
         std = (self.squares / max(1, self.count)).sqrt()
-        parts = (self.best.float(), self.best_index, self.mean.float(), std.float(), (self.alive / self.count).float())
-        return ChannelHealth(*parts)
+        class_mean = self.class_sum / self.class_count
+        between = (self.class_count * (class_mean - self.mean[:, None]).square()).nansum(1)
+        varied = self.squares > self.count * (EQUAL * self.best.abs()).square()
+        selectivity = torch.where(varied, between / self.squares, 0).clamp(0, 1)
+        if not len(self.class_count):
+            selectivity.fill_(torch.nan)
+        parts = (self.mean, std, self.alive / self.count, class_mean, selectivity)
+        return ChannelHealth(self.best.float(), self.best_index, *(part.float() for part in parts))
 
 
 def health(
@@ -71,6 +88,7 @@ def health(
     images: UInt8[Tensor, "n c h w"],
     *,
     layers: list[str] | None = None,
+    labels: Int64[Tensor, "n"] | None = None,
     size: int | None = None,
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -78,7 +96,7 @@ def health(
     """Return what every channel of every layer (or of `layers`, resolved names) does over a data set.
 
     Layers that put out neither maps nor vectors are left out. A layer that runs several times counts by its first
-    call. Pictures are resized to `size` where given.
+    call. Pictures are resized to `size` where given. With `labels`, from 0 up, also what it does on each class.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     >>> health(net, torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8))["1"].live.shape
@@ -91,11 +109,13 @@ def health(
     sums: dict[str, _Sums] = {}
     seen: set[str] = set()
     start = 0
+    kinds = torch.empty(0, dtype=torch.int64) if labels is None else labels.cpu()
+    classes = int(kinds.max()) + 1 if len(kinds) else 0
 
     def take(name: str, features: Tensor) -> None:
         if name not in sums:
-            sums[name] = _Sums(features.shape[1])
-        sums[name].add(features, start)
+            sums[name] = _Sums(features.shape[1], classes)
+        sums[name].add(features, start, kinds[start : start + len(features)])
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
         if name in wanted and name not in seen:

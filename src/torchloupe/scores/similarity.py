@@ -1,4 +1,4 @@
-"""How like two pictures are: peak signal to noise, and structural similarity. Pictures are in [0, 1]: range 1."""
+"""How like two pictures are: peak signal to noise, structural similarity (pictures in [0, 1]: range 1), correlation."""
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,22 @@ def psnr(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tens
     """
     _same(a, b)
     return -10 * ((a - b) ** 2).flatten(1).mean(1).log10()
+
+
+def correlation(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
+    """Return Pearson's correlation of each pair over all pixels and colours; NaN where one of them is flat.
+
+    Raises:
+        DataError: the two have different shapes.
+
+    >>> picture = torch.tensor([0.0, 1.0, 2.0, 5.0]).view(1, 1, 2, 2)
+    >>> correlation(picture, 3 - 2 * picture).round()
+    tensor([-1.])
+    """
+    _same(a, b)
+    one, other = (each.flatten(1) - each.flatten(1).mean(1, keepdim=True) for each in (a, b))
+    size = one.norm(dim=1) * other.norm(dim=1)
+    return torch.where(size > 0, (one * other).sum(1) / size, torch.nan).clamp(-1, 1)
 
 
 def ssim(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tensor, "n"]:
