@@ -126,7 +126,7 @@ def test_wrong_words_are_told() -> None:
     with pytest.raises(UsageError, match="no setting 'stps'; did you mean 'steps'"):
         run("invert", net(), stps=3)
     with pytest.raises(UsageError, match="no pictures to look at"):
-        run("invert", net())
+        run("invert", torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)))  # of no known size
     with pytest.raises(UsageError, match="no data set"):
         run("top-examples", net())
     with pytest.raises(UsageError, match="channels 0 to"):

@@ -160,7 +160,7 @@ def test_the_suffix_says_the_format(run: Run, home: Path, suffix: str) -> None:
         (["deconvnet", "RUN", "--keep", "0"], 2, ["keep"]),
         (["maximize", "RUN", "--steps", "0"], 2, ["steps"]),
         (["maximize", "RUN", "--direction", "1,2"], 2, ["4 numbers, not 2"]),
-        (["feature-maps", *OWN], 2, ["--pictures", "--data"]),
+        (["feature-maps", *OWN[:-2]], 2, ["--pictures", "--data"]),
         (["deconvnet", *OWN, "--pictures", "RUN/../pets/test/ant"], 4, ["no rectifier"]),
     ],
     ids=lambda value: " ".join(value[:1] + value[-1:]) if isinstance(value, list) else None,
@@ -228,6 +228,17 @@ def test_layers_as_json(run: Run, home: Path) -> None:
     bare = json.loads(run("layers", home / "run", "--json", "--no-data").out)
     assert bare["pictures"] == 0 and all(row["dead"] is None for row in bare["layers"])
     one_sentence(run("layers", "nothing"), 4, "'nothing'")
+
+
+def test_where_no_data_are_at_hand_free_pictures_stand_in_and_it_is_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(TANH)
+    ended = run("show", "feature-maps", *OWN, "--out", "a.png", "--channels", "0")
+    assert ended.code == 0 and "free ones that come with torchloupe" in ended.err
+    told = json.loads(Path("a.json").read_text())
+    assert len(told["pictures"]) > 8 and told["pictures"][0] == "samples:0"
+    before = Path("a.png").read_bytes()
+    assert run("again", "a.json", "--quiet").code == 0 and Path("a.png").read_bytes() == before
+    assert "free ones" not in run("show", "feature-maps", *OWN, "--pictures", "samples:3", "--out", "b.png").err
 
 
 def test_a_sheet_of_any_pictures(run: Run) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from torchloupe.data.dataset import Dataset
 from torchloupe.data.shapes import shapes
 from torchloupe.errors import DataError, UsageError
-from torchloupe.inputs import drawn, from_anything, from_split, from_words, indices, is_from_data
+from torchloupe.inputs import drawn, fallback, from_anything, from_split, from_words, indices, is_from_data
 
 
 @pytest.fixture(scope="module")
@@ -109,12 +109,27 @@ def test_indices() -> None:
 
 
 def test_which_words_need_data() -> None:
-    assert all(map(is_from_data, ("test", "test:0", "train:0-3,9", "samples")))
+    assert all(map(is_from_data, ("test", "test:0", "train:0-3,9", "samples", "samples:2")))
     assert not any(map(is_from_data, ("tests", "test.png", "a/test:0", "train:x", "")))
 
 
 def test_samples_need_no_data() -> None:
-    assert from_words(["samples"], None, 24).pictures.shape == (16, 3, 24, 24)
+    every = from_words(["samples"], None, 24)
+    assert every.pictures.shape == (len(every.names), 3, 24, 24) and len(every.names) >= 8
+    some = from_words(["samples:1,3-4"], None, 24)
+    assert some.names == tuple(every.names[i] for i in (1, 3, 4)) and some.words == (
+        "samples:1",
+        "samples:3",
+        "samples:4",
+    )
+    assert torch.equal(from_words(list(some.words), None, 24).pictures, some.pictures), "their words name them again"
+    with pytest.raises(UsageError, match="has the pictures 0 to"):
+        from_words(["samples:999"], None, 24)
+
+
+def test_where_there_are_no_data_the_samples_stand_in_if_a_size_is_known() -> None:
+    found = fallback(24)
+    assert found is not None and found.pictures.shape[2:] == (24, 24) and fallback(None) is None
 
 
 def test_split_pictures_are_resized_to_the_network(data: Dataset) -> None:

@@ -16,6 +16,7 @@ from torchloupe.augment import to_float
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.decode import decode, square, to_rgb, why_not
 from torchloupe.data.layout import is_picture
+from torchloupe.data.samples import samples
 from torchloupe.errors import DataError, UsageError
 from torchloupe.network import check_pictures
 
@@ -38,10 +39,19 @@ class Images:
 def is_from_data(word: str) -> bool:
     """Tell whether a word names pictures of a data set, and not files.
 
-    >>> is_from_data("test:0-15"), is_from_data("cat.png")
-    (True, False)
+    >>> is_from_data("test:0-15"), is_from_data("samples"), is_from_data("cat.png")
+    (True, True, False)
     """
-    return word == "samples" or re.fullmatch(r"(test|train)(:[\d,-]*)?|top:\d+", word) is not None
+    return re.fullmatch(r"(test|train|samples)(:[\d,-]*)?|top:\d+", word) is not None
+
+
+def are_samples(word: str) -> bool:
+    """Tell whether a word names pictures that come with the package.
+
+    >>> are_samples("samples"), are_samples("samples:0-3"), are_samples("test:0")
+    (True, True, False)
+    """
+    return word.partition(":")[0] == "samples" and is_from_data(word)
 
 
 def top_count(images: Any) -> int | None:
@@ -92,6 +102,15 @@ def from_split(split: Split, which: Sequence[int], word: str, classes: Sequence[
     return Images(to_float(split.images[index], size), names, tuple(f"{word}:{i}" for i in which), size)
 
 
+def fallback(size: int | None) -> Images | None:
+    """Return the sample pictures for a network whose data are not at hand; None where its size is not known.
+
+    >>> fallback(32).pictures.shape[1:], fallback(None)
+    (torch.Size([3, 32, 32]), None)
+    """
+    return None if size is None else from_words(("samples",), None, size)
+
+
 def drawn(dataset: Dataset, seed: int, size: int | None, count: int = DRAWN) -> Images:
     """Draw pictures of the test split by seed.
 
@@ -113,11 +132,10 @@ def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) 
     """
     parts: list[Images] = []
     for word in words:
-        if word == "samples":
-            from torchloupe.data.shapes import shapes
-
-            shown = shapes(train=10, test=DRAWN)
-            parts.append(from_split(shown.test, range(DRAWN), "samples", shown.classes, size))
+        if are_samples(word):
+            shown, classes = samples()
+            chosen = indices(word.partition(":")[2], "--pictures") if ":" in word else range(len(shown))
+            parts.append(from_split(shown, chosen, "samples", classes, size))
         elif word.startswith("top:") and is_from_data(word):
             raise UsageError(f"'{word}' stands alone, and for methods that start from one position, as deconvnet does.")
         elif is_from_data(word):
@@ -138,7 +156,7 @@ def picture_files(path: Path) -> list[Path]:
     Raises:
         DataError: no such file, or a folder without pictures.
 
-    >>> picture_files(Path(__file__).parent)
+    >>> picture_files(Path(__file__).parent / "scores")
     Traceback (most recent call last):
     ...
     torchloupe.errors.DataError: ...holds no pictures. Name a file or a folder with some.

@@ -13,7 +13,9 @@ from torchloupe.errors import ModelError, did_you_mean
 from torchloupe.network import Network, wrap
 from torchloupe.runs import RUNS, newest_run
 
-SHIPPED: dict[str, Path] = {}
+SHIPPED: dict[str, Path] = {
+    path.parent.name: path for path in sorted((Path(__file__).parent / "shipped").glob("*/model.safetensors"))
+}
 """Trained networks that come with the package: name -> safetensors file."""
 
 
@@ -28,6 +30,15 @@ class Origin:
     config: Config
     run: Path | None
     title: str
+
+
+def own_run(run: Path | None) -> Path | None:
+    """Return the run folder that results may go to: none for a network that comes with the package.
+
+    >>> own_run(Path("runs/pets")), own_run(None)
+    (PosixPath('runs/pets'), None)
+    """
+    return None if run is None or any(run == file.parent for file in SHIPPED.values()) else run
 
 
 @dataclass(frozen=True)
@@ -45,8 +56,9 @@ class Loaded:
 def load(model: str | Path, **options: object) -> Network:
     """Return the network that MODEL names, in eval mode on the CPU; takes pictures in [0, 1], gives logits.
 
-    MODEL is a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or `package.module:factory` /
-    `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std` and `size` (see `open_model`).
+    MODEL is `cifar10` (comes with the package), a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or
+    `package.module:factory` / `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std` and `size`
+    (see `open_model`).
 
     Raises:
         ModelError: nothing goes by that name, or it does not fit.

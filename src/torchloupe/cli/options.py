@@ -68,6 +68,11 @@ looks = stack(
 
 OWN = ("weights", "classes", "mean", "std", "size", "normalize")
 """What only a network of the user's own needs told."""
+STAND_IN = (
+    "Note: the network's own pictures are not at hand; shown are free ones that come with torchloupe. "
+    "Name others with --pictures, or a data set with --data."
+)
+"""Said where the sample pictures were taken unasked."""
 
 
 def numbers(text: str | None, name: str) -> tuple[float, ...] | None:

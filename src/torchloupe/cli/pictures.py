@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, looks, open_named, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    STAND_IN,
+    device,
+    foreign,
+    json_,
+    loading,
+    looks,
+    open_named,
+    quiet,
+    stack,
+)
 from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
 
@@ -34,6 +45,7 @@ def pictures(model: str, **options: Any) -> None:
     (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
     """
     from torchloupe.device import pick_device
+    from torchloupe.loading import own_run
     from torchloupe.look import Look
     from torchloupe.study_set import make
     from torchloupe.subject import Subject
@@ -44,7 +56,9 @@ def pictures(model: str, **options: Any) -> None:
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = Subject(network, options["data"], offline=options["offline"])
     images = _images(studied, options)
-    run = studied.origin.run if studied.origin else None
+    if not options["pictures"] and studied.dataset() is None:
+        console.say(STAND_IN)
+    run = own_run(studied.origin.run if studied.origin else None)
     folder = options["out"] or (run or Path(studied.title.rpartition(":")[2])) / "pictures"
     with console.progress("pictures") as tick:
         made = make(
@@ -70,15 +84,16 @@ def pictures(model: str, **options: Any) -> None:
 
 
 def _images(studied: "Subject", options: dict[str, Any]) -> "Images":
-    from torchloupe.inputs import drawn, from_words, is_from_data
+    from torchloupe.inputs import are_samples, drawn, fallback, from_words, is_from_data
 
     if options["pictures"]:
-        named = any(is_from_data(word) and word != "samples" for word in options["pictures"])
+        named = any(is_from_data(word) and not are_samples(word) for word in options["pictures"])
         return from_words(options["pictures"], studied.dataset() if named else None, studied.size)
     known = studied.dataset()
-    if known is None:
+    found = fallback(studied.size) if known is None else drawn(known, options["seed"], studied.size)
+    if found is None:
         raise UsageError("there are no pictures to look at: name some with --pictures, or a data set with --data.")
-    return drawn(known, options["seed"], studied.size)
+    return found
 
 
 def line(row: "Made") -> str:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.catalog import METHODS, Method
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, looks, open_named, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    STAND_IN,
+    device,
+    foreign,
+    json_,
+    loading,
+    looks,
+    open_named,
+    quiet,
+    stack,
+)
 from torchloupe.console import Console
 from torchloupe.errors import UsageError, did_you_mean
 
@@ -124,6 +135,8 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
             progress=tick,
             **{setting.name: options[setting.name] for setting in row.settings},
         )
+    if made.images_taken is not None and not options.get("pictures") and studied.dataset() is None:
+        console.say(STAND_IN)
     files = made.save(_target(options["out"], row, made, studied), **look)
     tell(made, files, console, as_json=options["as_json"])
 
@@ -131,7 +144,9 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
 def _target(out: Path | None, row: Method, made: "Shown", studied: "Subject") -> Path:
     name = f"{made.result.layer.replace('.', '-') if made.result.layer != 'output' else 'output'}.png"
     if out is None:
-        run = studied.origin.run if studied.origin else None
+        from torchloupe.loading import own_run
+
+        run = own_run(studied.origin.run if studied.origin else None)
         return (run or Path(f"{studied.title.rpartition(':')[2]}")) / "pictures" / row.name / name
     if out.suffix and not out.is_dir():
         return out
