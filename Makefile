@@ -7,10 +7,8 @@ DEV := $(VENV)/.ready-dev
 
 .PHONY: run test check format bench-quick clean
 
-run: $(READY)  ## the main job: train, test and look inside on CIFAR-10 (or, without it, on shapes)
-	$(BIN)/torchloupe train --data auto --preset quick
-	$(BIN)/torchloupe test last
-	$(BIN)/torchloupe pictures last
+run: $(READY)  ## the main job: train, test, look inside, write a report; on CIFAR-10 (or, without it, on shapes)
+	$(BIN)/torchloupe run
 
 test: $(DEV) check  ## everything that can fail
 	$(BIN)/pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")

@@ -40,15 +40,32 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"cannot read '{path}': {error}. Is '{path.parent}' a run of torchloupe?") from None
 
 
+def run_name(model: str, data: str) -> str:
+    """Return the name of a run of a network on some data, fit for a folder.
+
+    >>> run_name("file.py:Net", "my cats")
+    'Net-my-cats'
+    """
+    words = f"{model.rpartition(':')[2]}-{data}"
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in words)[:80]
+
+
+def is_writable(folder: Path) -> bool:
+    """Tell whether files may be made in a folder.
+
+    >>> is_writable(Path("nowhere"))
+    False
+    """
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
 def new_run(model: str, data: str, root: Path = RUNS) -> Path:
     """Return the first free folder name for a run, for example `runs/loupe-shapes-2`.
 
     >>> new_run("file.py:Net", "my cats", Path("nowhere")).as_posix()
     'nowhere/Net-my-cats-1'
     """
-    words = f"{model.rpartition(':')[2]}-{data}"
-    name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in words)[:80]
-    number = 1
+    name, number = run_name(model, data), 1
     while (root / f"{name}-{number}").exists():
         number += 1
     return root / f"{name}-{number}"

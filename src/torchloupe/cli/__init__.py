@@ -21,10 +21,12 @@ class Row:
 
 
 COMMANDS: tuple[Row, ...] = (
+    Row("run", "torchloupe.cli.run:run", "Everything: train, test, look inside, and write a report to open."),
     Row("train", "torchloupe.cli.train:train", "Train a network on CIFAR-10, on shapes or on your own pictures."),
     Row("test", "torchloupe.cli.test:test", "Test a network: accuracy, per class, confusion, calibration, mistakes."),
     Row("show", "torchloupe.cli.show:show", "Look inside: filters, maps, inversion, maximisation, deconvolution, …"),
     Row("pictures", "torchloupe.cli.pictures:pictures", "Make the whole set of pictures from inside a network."),
+    Row("report", "torchloupe.cli.report:report", "Write one offline page about a network, from outside to inside."),
     Row("layers", "torchloupe.cli.layers:layers", "List a network's layers: shapes, receptive fields, dead channels."),
     Row("sheet", "torchloupe.cli.sheet:sheet", "Join any pictures in one sheet."),
     Row("again", "torchloupe.cli.again:again", "Make a picture again from its JSON, to the byte."),
@@ -34,7 +36,8 @@ COMMANDS: tuple[Row, ...] = (
 )
 
 EPILOG = """\b
-MODEL is a run folder, 'last', RUN@EPOCH, a .safetensors file, or file.py:factory.
+MODEL is cifar10 (comes with the package), a run folder, 'last', RUN@EPOCH,
+a .safetensors file, or file.py:factory.
 Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint or model, 5 disk or memory,
 6 training diverged, 130 Ctrl-C, 143 terminated. --debug shows the traceback."""
 

@@ -1,0 +1,147 @@
+"""`torchloupe report MODEL`."""
+
+import json
+import re
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack
+from torchloupe.console import Console, duration
+from torchloupe.errors import UsageError
+
+if TYPE_CHECKING:
+    from torchloupe.report import Made
+    from torchloupe.subject import Subject
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
+@click.option("--pictures", multiple=True, help="Pictures every layer is shown by: files, folders, test:0-7, samples.")
+@click.option("--layers", help="Layers, comma between (default: the first convolution, every block, the output).")
+@click.option("--units", help="Units of a layer at most, or all (default: 32, fewer where the budget asks for it).")
+@click.option("--budget", default="10m", show_default=True, help="Time it may take: 90s, 10m, 2h, or none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--as", "kind", type=click.Choice(["html", "latex", "markdown"]), default="html", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write (default: RUN/report.html).")
+@click.option("--open", "opened", is_flag=True, help="Open it in the browser.")
+@stack(foreign, device, loading, quiet, json_)
+def report(model: str, **options: Any) -> None:
+    """Write a report of MODEL: how well it does, its layers, its units, how it learned, in one offline file.
+
+    With --as latex or markdown: figures, tables, captions, methods and references to hand in, in a .zip.
+    """
+    from torchloupe.device import pick_device
+    from torchloupe.subject import Subject
+
+    console = Console(options["quiet"] or options["as_json"])
+    network = open_named(model, options).network.to(pick_device(options["device"]))
+    studied = Subject(network, options["data"], offline=options["offline"], skip_bad=options["skip_bad"])
+    if options["kind"] != "html":
+        _check_kind(options)
+        _hand_in(studied, options, console)
+        return
+    made = make(studied, options["out"] or place(studied), options, console)
+    if options["as_json"]:
+        click.echo(json.dumps({"report": str(made.path), "bytes": made.size, "refused": made.refused}))
+    else:
+        click.echo(str(made.path))
+    if options["opened"]:
+        webbrowser.open(made.path.resolve().as_uri())
+
+
+def place(studied: "Subject") -> Path:
+    """Return where a report goes by default: into the run, else beside where the command was called."""
+    from torchloupe.loading import own_run
+    from torchloupe.runs import is_writable
+
+    run = own_run(studied.origin.run if studied.origin else None)
+    if run is not None and is_writable(run):
+        word = studied.origin.word if studied.origin else ""
+        return run / "report.html" if word == str(run) else run / "snapshots" / f"report-{Path(word).stem}.html"
+    name = re.sub(r"[^\w.-]+", "-", Path(studied.title.rpartition(":")[2]).stem).strip("-") or "report"
+    return Path(f"{name}-report.html")
+
+
+def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "Made":
+    """Plan a report, say what it will cost, and write it."""
+    from torchloupe.report import prepare
+    from torchloupe.report import report as write
+
+    budget = seconds(options["budget"])
+    layers = [name.strip() for name in options["layers"].split(",")] if options["layers"] else None
+    with console.progress("planning the report"):
+        plan, samples = prepare(
+            studied,
+            pictures=options["pictures"],
+            layers=layers,
+            units=whole_number(options["units"]),
+            budget=budget,
+            seed=options["seed"],
+        )
+    units = "all" if plan.amount.units is None else f"at most {plan.amount.units}"
+    console.say(f"Report {len(plan.layers)} layers, {units} units each, {len(samples.names)} sample pictures")
+    console.say(f"Time   about {duration(max(1.0, plan.seconds))} on this machine (estimated)")
+    for sentence in plan.omitted:
+        console.say(f"Note   {sentence}")
+    with console.progress("report") as tick:
+        made = write(studied, out, plan, samples, budget=budget, seed=options["seed"], tick=tick, say=console.say)
+    for what, layer, why in made.refused:
+        console.say(f"Left out: {what} of {layer}: {why}")
+    console.say(f"\n{made.size / 2**20:.1f} MB in {duration(made.seconds)}; open it in any browser, offline:")
+    return made
+
+
+def _check_kind(options: dict[str, Any]) -> None:
+    """Refuse what only a page has."""
+    context = click.get_current_context()
+    for name, flag in (("layers", "--layers"), ("units", "--units"), ("budget", "--budget"), ("opened", "--open")):
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            raise UsageError(f"{flag} belongs to a report in HTML, not to --as {options['kind']}: leave it out.")
+
+
+def _hand_in(studied: "Subject", options: dict[str, Any], console: Console) -> None:
+    from torchloupe.report.handin import hand_in
+
+    out = options["out"] or place(studied).with_suffix(".zip")
+    if out.suffix != ".zip":
+        raise UsageError(f"--as {options['kind']} writes a .zip, not '{out}'. Name one with --out.")
+    with console.progress("figures") as tick:
+        names = hand_in(
+            studied, out, options["kind"], pictures=options["pictures"], seed=options["seed"], progress=tick
+        )
+    if options["as_json"]:
+        click.echo(json.dumps({"report": str(out), "files": names}))
+        return
+    console.say(f"{len(names)} files, {names[0]} first:")
+    click.echo(str(out))
+
+
+def seconds(text: str) -> float | None:
+    """Read a length of time; None for `none`.
+
+    >>> seconds("90s"), seconds("10m"), seconds("1.5h"), seconds("none")
+    (90.0, 600.0, 5400.0, None)
+    """
+    if text == "none":
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(s|m|min|h)?", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"--budget {text!r} is not one like 90s, 10m, 2h or none.")
+    return float(match[1]) * {"h": 3600, "s": 1}.get(match[2] or "s", 60)
+
+
+def whole_number(text: str | None) -> int | str | None:
+    """Read `--units`.
+
+    >>> whole_number("12"), whole_number("all"), whole_number(None)
+    (12, 'all', None)
+    """
+    if text is None or text == "all":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise UsageError(f"--units {text!r} is neither a number from 1 up nor all.")
+    return int(text)

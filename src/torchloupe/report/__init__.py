@@ -1,0 +1,233 @@
+"""A report of a network, from the outside to the inside: one HTML file that asks nothing of any network."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchloupe.console import Tick, duration
+from torchloupe.errors import UsageError
+from torchloupe.files import atomic_write
+from torchloupe.inputs import Images, are_samples, drawn, from_words, is_from_data
+from torchloupe.network import Network
+from torchloupe.report.layers import PARTS, all_layers, sample_names
+from torchloupe.report.learned import learned, snapshots
+from torchloupe.report.outside import Outside, outside, training_curves, training_facts
+from torchloupe.report.page import INDEX, Contents, parts, whole
+from torchloupe.report.plan import Plan, plan
+from torchloupe.report.sprites import reduced, sprite
+from torchloupe.report.state import Making
+from torchloupe.report.words import sentences
+from torchloupe.runs import environment
+from torchloupe.subject import Subject
+from torchloupe.tint import rgb
+
+LARGEST = 15 * 2**20
+"""Bytes above which the report becomes a folder with an index page."""
+BUDGET = 600.0
+"""Seconds that a report may take where nothing is said."""
+SLACK = 1.5
+"""How much longer than the budget it may go on before parts are left out: the estimate is one."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A report that was written."""
+
+    path: Path
+    """The file to open."""
+    size: int
+    """Bytes of all its files."""
+    seconds: float
+    refused: tuple[tuple[str, str, str], ...]
+    contents: Contents
+
+
+def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int) -> Images:
+    """Return the pictures that every layer is shown by: those named, else test pictures drawn by seed, else samples.
+
+    >>> from torch import nn
+    >>> len(sample_images(Subject(nn.Conv2d(3, 8, 3)), (), 3, 0).names)
+    3
+    """
+    known = studied.dataset()
+    if words:
+        needs = any(is_from_data(word) and not are_samples(word) for word in words)
+        return from_words(words, known if needs else None, studied.size)
+    if known is not None:
+        return drawn(known, seed, studied.size, count)
+    shown = from_words(("samples",), None, studied.size)
+    chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
+    names = tuple(shown.names[i] for i in chosen)
+    taken = None if shown.words is None else tuple(shown.words[i] for i in chosen)
+    return Images(shown.pictures[chosen], names, taken, shown.resized)
+
+
+def prepare(
+    studied: Subject,
+    *,
+    pictures: Sequence[str] = (),
+    layers: Sequence[str] | None = None,
+    units: int | str | None = None,
+    budget: float | None = BUDGET,
+    seed: int = 0,
+) -> tuple[Plan, Images]:
+    """Decide what a report shows, and on which pictures; its seconds are estimated on this machine.
+
+    Raises:
+        LayerError: a layer that there is not.
+        UsageError: units that are no number above 0.
+
+    >>> from torchloupe.models import build
+    >>> prepare(Subject(build("loupe")), layers=["conv1"], units=4)[0].amount.units
+    4
+    """
+    if units is not None and units != "all" and int(units) < 1:
+        raise UsageError(f"--units is a number from 1 up, or all, not {units!r}.")
+    shown = sample_images(studied, pictures, 8, seed)
+    split = studied.pictures()
+    found = plan(
+        studied.model,
+        shown.pictures[:1],
+        layers=layers,
+        units=units,
+        budget=budget,
+        pictures=0 if split is None else len(split),
+        snapshots=len(snapshots(studied.origin.run if studied.origin else None)),
+    )
+    most = found.amount.samples
+    if len(shown.names) > most and not pictures:
+        shown = sample_images(studied, pictures, most, seed)
+    return found, shown
+
+
+def report(
+    studied: Subject,
+    out: Path,
+    plan: Plan,
+    samples: Images,
+    *,
+    budget: float | None = BUDGET,
+    seed: int = 0,
+    tick: Tick | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Made:
+    """Make a report as planned and write it to `out` (a file; above 15 MB a folder of that name with an index page).
+
+    What the network refuses is listed in the report, which goes on.
+    """
+    began = time.monotonic()
+    contents = contents_of(studied, plan, samples, budget=budget, seed=seed, tick=tick)
+    html = _bytes(whole(contents))
+    folder = out.with_suffix("")
+    if len(html) <= LARGEST:
+        atomic_write(out, html)
+        _forget(folder)
+        return Made(out, len(html), time.monotonic() - began, tuple(contents.refused), contents)
+    _forget(folder)
+    size = 0
+    for name, text in parts(contents).items():
+        atomic_write(folder / name, _bytes(text))
+        size += len(_bytes(text))
+    out.unlink(missing_ok=True)
+    if say is not None:
+        say(f"The report has {size / 2**20:.0f} MB: it is a folder, '{folder}', with an index page.")
+    return Made(folder / INDEX, size, time.monotonic() - began, tuple(contents.refused), contents)
+
+
+def _bytes(html: str) -> bytes:
+    return html.encode("utf-8", "backslashreplace")  # a file's name need not be text
+
+
+def _forget(folder: Path) -> None:
+    """Remove the pages of an older report in several files."""
+    if (folder / INDEX).is_file():
+        for path in [folder / INDEX, *folder.glob("layer-*.html")]:
+            path.unlink()
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def contents_of(
+    studied: Subject,
+    plan: Plan,
+    samples: Images,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> Contents:
+    """Compute everything that a report says."""
+    began = time.monotonic()
+    deadline = None if budget is None else began + SLACK * max(budget, plan.seconds)
+    making = Making(studied, plan, samples, seed, deadline, tick)
+    states = snapshots(studied.origin.run if studied.origin else None)
+    making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
+    seen = outside(studied, plan.amount.pictures)
+    making.step()
+    tiles = sample_names(making)
+    layers = all_layers(making)
+    film = learned(making)
+    making.step()
+    run = studied.origin.run if studied.origin else None
+    held_out = bool((studied.origin.config.training or {}).get("holdout")) if studied.origin else False
+    loss, accuracy = training_curves(run, held_out)
+    mistakes = _mistakes(making, seen)
+    photos = making.photos.sprite()
+    model = studied.model
+    names = model.classes if isinstance(model, Network) else ()
+    return Contents(
+        title=_title(studied),
+        outside=seen,
+        loss_chart=loss,
+        accuracy_chart=accuracy,
+        facts=training_facts(studied),
+        mistakes=mistakes,
+        layers=layers,
+        learned=film,
+        samples=tiles,
+        photos=None if photos is None else photos.plain(),
+        shown=sprite(reduced(rgb(samples.pictures))).plain(),
+        classes=names,
+        data_classes=studied.seen.get("classes", names),
+        has_data=studied.pictures() is not None,
+        looked=_looked(studied),
+        left_out=plan.omitted,
+        refused=making.refused,
+        methods=sentences(plan.amount, len(tiles), studied.dataset() is not None),
+        took=duration(time.monotonic() - began),
+        seed=seed,
+        weights=studied.weights,
+        surroundings=_surroundings(),
+    )
+
+
+def _title(studied: Subject) -> str:
+    data = (studied.origin.config.data or {}).get("name") if studied.origin else None
+    return f"{studied.title}, trained on {data}" if data and data not in studied.title else studied.title
+
+
+def _looked(studied: Subject) -> str:
+    seen = studied.seen
+    return f"{seen['pictures']:,} pictures of {seen['data']}" if seen else "the data (which were not at hand)"
+
+
+def _mistakes(making: Making, seen: Outside | None) -> list[dict[str, Any]]:
+    """Return the mistakes with their tiles, where the pictures are at hand."""
+    split = making.studied.pictures()
+    found = []
+    for mistake in seen.mistakes if seen else ():
+        tile = None
+        if split is not None and mistake.index >= 0:
+            tile = making.photos.place(mistake.index, split.images[mistake.index])
+        found.append({**vars(mistake), "tile": tile})
+    return found
+
+
+def _surroundings() -> str:
+    about = environment("cpu")
+    return f"torch {about['packages']['torch']} on {about['processor']}, {torch.get_num_threads()} threads"

@@ -1,0 +1,236 @@
+"""What a report shows of a network: which layers, which units, how much of each, and what that costs beforehand."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchloupe.budget import at_once
+from torchloupe.errors import LoupeError, ModelError
+from torchloupe.hooks import OUTPUT, inspecting, maps
+from torchloupe.scores.ablation import RECTIFIERS
+from torchloupe.scores.health import ChannelHealth
+from torchloupe.survey import PASSING, Call, placed, resolve, trace
+
+LAYERS = 12
+"""Layers of a report where none are named, at most."""
+BATCH = 16
+"""Pictures on which a pass is timed."""
+FIXED = 0.5
+"""Seconds of a layer's own work that no number of pictures changes: receptive fields, files, drawing."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much of everything a report has."""
+
+    units: int | None = 32
+    """Units of a layer at most; None: all."""
+    copies: int = 3
+    """Maximising pictures of a unit, from different noise."""
+    steps: int = 64
+    samples: int = 8
+    """Pictures that every layer is shown by."""
+    inversion_steps: int = 80
+    examples: int = 9
+    """Pictures of the data set that drive a unit most."""
+    traced: int = 3
+    """Of those, so many are walked back to the picture."""
+    pictures: int = 10_000
+    """Test pictures looked through at most."""
+    ablated: int = 1000
+    """Pictures on which a unit is ablated, but for the last block."""
+    learned: int = 8
+    """Units whose picture is shown as it was while the network learned."""
+
+
+TIERS = (
+    Amount(),
+    Amount(units=20, copies=2, steps=48, inversion_steps=64),
+    Amount(units=12, copies=2, steps=40, samples=6, inversion_steps=48, pictures=5000, ablated=500, learned=6),
+    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, pictures=2000, ablated=300, learned=4),
+    Amount(4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, pictures=1000, ablated=200, learned=4),
+)
+"""From whole to sparing: the first whose estimate fits the budget is taken."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a report will show, and how long that should take."""
+
+    layers: tuple[str, ...]
+    amount: Amount
+    seconds: float
+    omitted: tuple[str, ...]
+    """Sentences: what is left out, and why."""
+
+
+def layers_of(
+    model: nn.Module, picture: Float[Tensor, "b c h w"], most: int = LAYERS
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the layers worth a look, in the order in which they run, and sentences on what is left out.
+
+    The first convolution, every innermost block (or, of a network without blocks, every rectifier, or convolution),
+    and the output.
+
+    >>> from torchloupe.models import build
+    >>> layers_of(build("loupe"), torch.rand(1, 3, 32, 32))[0]
+    ('conv1', 'layer1.0', 'layer2.0', 'layer2.1', 'layer3.0', 'layer3.1', 'output')
+    """
+    calls = trace(model, picture)
+    names = [call.name for call in _candidates(calls)]
+    ends = []
+    for word in ("first", "last"):
+        try:
+            ends.append(resolve(model, word, picture))
+        except LoupeError:
+            continue
+    order = {call.name: i for i, call in enumerate(calls)}
+    found = sorted({*names, *ends}, key=lambda name: order[name])
+    said = []
+    if len(found) > most - 1:
+        inner = [name for name in found if name not in ends]
+        room = most - 1 - len(ends)
+        kept = {inner[i * len(inner) // room] for i in range(room)} | set(ends)
+        said.append(
+            f"{len(found) - len(kept)} of {len(found)} layers are left out, evenly; name those you want with --layers."
+        )
+        found = [name for name in found if name in kept]
+    return (*found, OUTPUT), tuple(said)
+
+
+def _candidates(calls: Sequence[Call]) -> list[Call]:
+    shown = [c for c in calls if len(c.shape) == 4 and c.sides != (1, 1) and not isinstance(c.module, PASSING)]
+    blocks = [c for c in shown if _holds(c.module) and not isinstance(c.module, nn.Sequential | nn.ModuleList)]
+    inner = [b for b in blocks if not any(other.name.startswith(f"{b.name}.") for other in blocks)]
+    if len(inner) >= 2:
+        return inner
+    rectified = [c for c in shown if isinstance(c.module, RECTIFIERS)]
+    return rectified or [c for c in shown if isinstance(c.module, nn.Conv2d)]
+
+
+def _holds(module: nn.Module) -> bool:
+    return next(module.children(), None) is not None
+
+
+def units_of(count: int, most: int | None, known: ChannelHealth | None) -> tuple[tuple[int, ...], str]:
+    """Return the units of a layer with `count` channels that a report shows, and what it says of the others.
+
+    The most selective live ones by class; without data, evenly taken.
+
+    >>> units_of(64, 3, None)
+    ((0, 21, 42), '61 of 64 units are not shown; those shown are evenly taken.')
+    """
+    if most is None or count <= most:
+        return tuple(range(count)), ""
+    rest = f"{count - most} of {count} units are not shown"
+    if known is None or len(known.best) != count or not bool(known.selectivity.isfinite().all()):
+        return tuple(i * count // most for i in range(most)), f"{rest}; those shown are evenly taken."
+    worth = torch.where(known.dead, -1, known.selectivity)
+    chosen = worth.argsort(descending=True, stable=True)[:most].sort().values
+    return tuple(chosen.tolist()), f"{rest}; those shown tell the classes apart best."
+
+
+def timed(
+    model: nn.Module, layers: Sequence[str], picture: Float[Tensor, "1 c h w"], batch: int = BATCH
+) -> dict[str, float]:
+    """Measure the seconds that one picture takes forwards to each layer and back.
+
+    >>> timed(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), ["1"], torch.rand(1, 3, 8, 8))["1"] > 0
+    True
+    """
+    found = {}
+    with inspecting(model):
+        for layer in layers:
+            n = min(batch, at_once(model, layer, picture))
+            x = placed(model, picture[:1]).repeat(n, 1, 1, 1).requires_grad_()
+            seconds = []
+            for _ in range(2):
+                began = time.perf_counter()
+                with suppress(ModelError):  # no gradient passes: what the report will say of it
+                    torch.autograd.grad(maps(model, layer, x).sum(), x)
+                seconds.append(time.perf_counter() - began)
+            found[layer] = min(seconds) / n
+    return found
+
+
+def cost(
+    layers: Sequence[str],
+    channels: Mapping[str, int],
+    each: Mapping[str, float],
+    amount: Amount,
+    pictures: int,
+    snapshots: int,
+) -> float:
+    """Estimate the seconds of a report: pictures through the network, counted, over what one takes, measured.
+
+    `pictures`: test pictures at hand. `snapshots`: states of the network on its way.
+
+    >>> cost(["output"], {"output": 10}, {"output": 0.001}, Amount(), 0, 0) > 0
+    True
+    """
+    whole = each[layers[-1]]
+    looked = min(pictures, amount.pictures)
+    forward = 1 / 3  # of forwards and back
+    total = FIXED * (1 + len(layers)) + 3 * looked * forward * whole  # what channels do; the test, and mirrored
+    for layer in layers:
+        units = channels[layer] if amount.units is None else min(amount.units, channels[layer])
+        walks = 2 * 3 * amount.samples + units * amount.traced
+        inversions = 2 * amount.samples * amount.inversion_steps
+        climbs = units * amount.copies * amount.steps
+        total += (climbs + inversions + walks + looked * forward) * each[layer]
+        if looked and layer != OUTPUT:
+            total += units * min(amount.ablated, looked) * forward * max(whole - each[layer], 0.05 * whole)
+    total += snapshots * (amount.learned * amount.steps + min(1000, looked) * forward) * whole
+    return total
+
+
+def plan(
+    model: nn.Module,
+    picture: Float[Tensor, "1 c h w"],
+    *,
+    layers: Sequence[str] | None = None,
+    units: int | str | None = None,
+    budget: float | None = None,
+    pictures: int = 0,
+    snapshots: int = 0,
+) -> Plan:
+    """Decide what a report shows within a budget in seconds (None: whatever it takes).
+
+    `units`: a number, "all", or None for what the budget allows.
+
+    Raises:
+        LayerError: a layer that there is not, or one that puts out neither maps nor a vector.
+
+    >>> from torchloupe.models import build
+    >>> plan(build("loupe"), torch.rand(1, 3, 32, 32), units=4, layers=["layer2.1"]).layers
+    ('layer2.1', 'output')
+    """
+    omitted: tuple[str, ...] = ()
+    if layers:
+        order = {call.name: i for i, call in enumerate(trace(model, placed(model, picture[:1])))}
+        named = {resolve(model, layer, picture) for layer in layers} - {OUTPUT}
+        chosen = (*sorted(named, key=lambda name: order.get(name, -1)), OUTPUT)
+    else:
+        chosen, omitted = layers_of(model, picture)
+    with inspecting(model), torch.no_grad():
+        channels = {layer: int(maps(model, layer, placed(model, picture[:1])).shape[1]) for layer in chosen}
+    each = timed(model, chosen, picture)
+    seconds, amount = 0.0, TIERS[0]
+    for tier in TIERS:
+        amount = tier if units is None else replace(tier, units=None if units == "all" else int(units))
+        seconds = cost(chosen, channels, each, amount, pictures, snapshots)
+        if budget is None or seconds <= budget:
+            break
+    said = list(omitted)
+    if amount.steps < TIERS[0].steps:
+        said.append(
+            f"To fit the time, pictures are made with {amount.steps} steps instead of {TIERS[0].steps}, "
+            f"{amount.copies} a unit, and {amount.pictures:,} test pictures are looked through at most; "
+            "a larger --budget gives more."
+        )
+    return Plan(tuple(chosen), amount, seconds, tuple(said))

@@ -1,0 +1,95 @@
+"""What the parts of a report share while it is made: the network, its pictures, what was refused, the time left."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from torchloupe import __version__
+from torchloupe.api import run
+from torchloupe.console import Tick
+from torchloupe.data.dataset import Split
+from torchloupe.errors import LoupeError
+from torchloupe.inputs import Images
+from torchloupe.prepare import take
+from torchloupe.report.plan import Plan
+from torchloupe.report.sprites import Pool
+from torchloupe.shown import Shown
+from torchloupe.subject import Subject, spread_out
+
+T = TypeVar("T")
+
+
+@dataclass
+class Making:
+    """A report under way."""
+
+    studied: Subject
+    plan: Plan
+    samples: Images
+    seed: int
+    deadline: float | None
+    """On the monotonic clock; what is not begun by then is left out, and said."""
+    tick: Tick | None = None
+    photos: Pool = field(default_factory=Pool)
+    """Test pictures outside of layers: mistakes."""
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+    """What, of which layer, why."""
+    done: float = 0.0
+    total: float = 1.0
+
+    def attempt(self, what: str, layer: str, make: Callable[[], T]) -> T | None:
+        """Make one part; what the network refuses, or the time does not allow, is noted, and None returned."""
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            self.refused.append((what, layer, "left out: the time of --budget was used up"))
+            return None
+        try:
+            return make()
+        except LoupeError as error:
+            self.refused.append((what, layer, str(error)))
+        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
+            first = (str(error).splitlines() or [""])[0]
+            self.refused.append((what, layer, f"{type(error).__name__} in the network: {first}."))
+        return None
+
+    def show(self, name: str, layer: str, images: Any = None, **settings: Any) -> Shown | None:
+        """Run a method of the catalog."""
+        return self.attempt(name, layer, lambda: run(name, self.studied, layer, images, seed=self.seed, **settings))
+
+    def step(self, share: float = 1.0) -> None:
+        """Tell that a part is done."""
+        self.done += share
+        if self.tick is not None:
+            self.tick(min(round(100 * self.done), round(100 * self.total)), round(100 * self.total))
+
+    def split(self) -> Split | None:
+        """Return the test pictures that are looked through."""
+        split = self.studied.pictures()
+        if split is None:
+            return None
+        chosen = spread_out(len(split), self.plan.amount.pictures)
+        return split if len(chosen) == len(split) else take(split, chosen)
+
+    def index_in_split(self, index: Tensor) -> Tensor:
+        """Turn numbers of the pictures that are looked through into those of the whole split."""
+        split = self.studied.pictures()
+        chosen = spread_out(0 if split is None else len(split), self.plan.amount.pictures)
+        return chosen[index]
+
+    def about(self, shown: Shown) -> dict[str, Any]:
+        """Return what the pictures of a result have in common: how they were made, and of what."""
+        manifest = {key: value for key, value in shown.about.items() if key not in ("names", "classes", "title")}
+        settings = {name: v for name, v in manifest["settings"].items() if not isinstance(v, Tensor)}
+        origin = self.studied.origin
+        if origin is not None:
+            manifest["opened_from"] = Path(origin.word).name if origin.run else origin.word
+        told = {"torchloupe": __version__, "weights": self.studied.weights}
+        return {
+            **manifest,
+            **told,
+            "settings": settings,
+            "numbers": {name: [mean, std] for name, mean, std in shown.numbers()},
+        }
