@@ -16,7 +16,7 @@ class Line:
     """What the page colours it by."""
     path: str
     last: str
-    """Its last value, written."""
+    """Its last value, written; empty where that says nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,9 @@ def line_chart(
     width: int = 460,
     height: int = 220,
     y_range: tuple[float, float] | None = None,
+    ends: bool = True,
 ) -> Chart | None:
-    """Lay curves out; None where there is nothing to draw. `log`: a logarithmic y axis.
+    """Lay curves out; None where there is nothing to draw. `log`: a logarithmic y axis; `ends`: say the last values.
 
     >>> line_chart([("loss", "a", [0, 1, 2], [3.0, 2.0, 1.0])]).lines[0].path
     'M44 10 L246 102 L448 194'
@@ -72,7 +73,9 @@ def line_chart(
         share = (math.log(v / low) / (math.log(high / low) or 1)) if log else (v - low) / ((high - low) or 1)
         return height - BOTTOM - share * (height - TOP - BOTTOM)
 
-    lines = tuple(Line(label, kind, _path(x, y, across, up), _said(y[-1], percent)) for label, kind, x, y in clean)
+    lines = tuple(
+        Line(label, kind, _path(x, y, across, up), _said(y[-1], percent) if ends else "") for label, kind, x, y in clean
+    )
     x_marks = [v for v in nice(low_x, high_x) if low_x <= v <= high_x]
     return Chart(
         width,
@@ -116,13 +119,17 @@ def nice(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def decades(low: float, high: float) -> list[float]:
-    """Return the powers of ten between two positive numbers, or the ends where there is none.
+    """Return round numbers between two positive ones: powers of ten, with 2 and 5 times them where those are few.
 
-    >>> decades(0.002, 3)
-    [0.01, 0.1, 1.0]
+    >>> decades(0.002, 3), decades(0.3, 3)
+    ([0.01, 0.1, 1.0], [0.5, 1.0, 2.0])
     """
-    found = [10.0**k for k in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
-    return found if len(found) > 1 else [low, high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 2, 5)):
+        found = [round(m * 10.0**k, 12) for k in powers for m in factors if low <= m * 10.0**k <= high]
+        if len(found) > 2:
+            return found
+    return found or [low, high]
 
 
 def thinned(values: Sequence[float], most: int = 300) -> tuple[list[float], list[float]]:

@@ -25,6 +25,19 @@ from torchloupe.subject import Subject, spread_out
 from torchloupe.verdict import summary, write_verdict
 
 MISTAKES = 24
+SAID = {
+    "preset": "Preset",
+    "optimizer": "Optimizer",
+    "batch": "Batch",
+    "lr": "Learning rate",
+    "label_smoothing": "Label smoothing",
+    "weight_decay": "Weight decay",
+    "translate": "Shifts, pixels",
+    "cutout": "Cutout, pixels",
+    "low_size": "Early crops, pixels",
+    "seed": "Seed",
+}
+"""Settings of a training that a report tells, and what it calls them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ class Outside:
             ("right", "a", said, [row["accuracy"] for row in bins]),
             ("as sure as right", "ideal", [0.0, 1.0], [0.0, 1.0]),
         ]
-        return line_chart(series, x_label="confidence", percent=True, y_range=(0, 1), width=300, height=260)
+        return line_chart(series, x_label="confidence", percent=True, y_range=(0, 1), width=300, height=260, ends=False)
 
 
 def outside(studied: Subject, pictures: int, progress: Tick | None = None) -> Outside | None:
@@ -191,13 +204,10 @@ def training_facts(studied: Subject) -> list[tuple[str, str]]:
     if data:
         facts.append(("Data", f"{data.get('name')}: {data.get('train', 0):,} train, {data.get('test', 0):,} test"))
     facts.append(("Epochs", f"{training.get('epochs') or 0:.4g}"))
-    names = ("preset", "optimizer", "batch", "lr", "label_smoothing", "weight_decay", "translate", "cutout", "seed")
-    for name in names:
+    for name, called in SAID.items():
         value = training.get(name)
         if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
-            facts.append(
-                (name.replace("_", " ").capitalize(), f"{value:g}" if isinstance(value, float) else str(value))
-            )
+            facts.append((called, f"{value:g}" if isinstance(value, float) else str(value)))
     if origin.run is not None:
         facts += _surroundings(origin.run)
     return facts

@@ -9,6 +9,8 @@ from torchloupe.report.units import Layer
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""
+WIDE = 1170
+"""Pixels of a page, over which the diagram spreads."""
 RULES = ("deconvnet", "guided", "gradient")
 
 
@@ -16,7 +18,7 @@ def layer_row(layer: Layer, href: str) -> dict[str, str]:
     """Return a layer's line in the table.
 
     >>> layer_row({"name": "a", "kind": "ReLU", "count": 4, "dead": 0.25}, "#/a")["dead"]
-    '25%'
+    '25 %'
     """
     field = layer.get("field")
     sees = "" if field is None else f"{max(field)}{'*' if layer['clipped'] else ''}, {layer['effective']:.0f}"
@@ -36,7 +38,7 @@ def layer_row(layer: Layer, href: str) -> dict[str, str]:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+    return "" if value is None else f"{100 * value:.0f} %"
 
 
 def diagram(layers: Sequence[Layer], hrefs: Mapping[str, str]) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def diagram(layers: Sequence[Layer], hrefs: Mapping[str, str]) -> dict[str, Any]
     >>> found["boxes"][0]["text"]
     '4 × 8 × 8'
     """
-    step, high = 100, 130
+    step, high = max(96, min(160, WIDE // max(1, len(layers)))), 130
     boxes = []
     for number, layer in enumerate(layers):
         shape = layer.get("shape") or [layer["count"]]

@@ -174,9 +174,9 @@
 
   // ---------- what a layer makes of the sample pictures --------------------------------------
   function table(head, rows) {
-    return el("div", { class: "twin-table", tabindex: "0", role: "group", "aria-label": head },
-      el("table", {}, el("caption", { text: head }), el("tbody", {}, ...rows.map(([name, cells]) =>
-        el("tr", {}, el("th", { scope: "row", text: name }), ...cells.map((cell) => el("td", {}, ...(Array.isArray(cell) ? cell : [cell]))))))));
+    return el("div", {}, el("p", { class: "note", text: head }), el("div", { class: "twin-table", tabindex: "0", role: "group", "aria-label": head },
+      el("table", {}, el("tbody", {}, ...rows.map(([name, cells]) =>
+        el("tr", {}, el("th", { scope: "row", text: name }), ...cells.map((cell) => el("td", {}, ...(Array.isArray(cell) ? cell : [cell])))))))));
   }
   const photos = () => data.samples.map((s, i) => tile("samples", i, s.n, () => ({ picture: s.n }), { size: "photo" }));
   function inverted(l) {
@@ -218,7 +218,7 @@
     for (const [x, words] of c.x_ticks) root.append(text(x, c.height - c.bottom + 14, "middle", words));
     root.append(text(c.width - c.right, c.height - 1, "end", c.x_label));
     for (const line of c.lines) root.append(svg("path", { class: "line " + line.kind, d: line.path }));
-    const legend = el("ul", { class: "legend" }, ...c.lines.map((line) => el("li", { class: line.kind }, line.label + " ", el("b", { text: line.last }))));
+    const legend = el("ul", { class: "legend" }, ...c.lines.map((line) => el("li", { class: line.kind }, line.label + " ", line.last ? el("b", { text: line.last }) : null)));
     return el("div", {}, root, legend);
   }
 
@@ -281,7 +281,7 @@
   function answers(l, card, name) {
     const parts = [];
     if (card.classes && card.classes.length) {
-      const rows = card.classes.map((v, i) => [data.data_classes[i] ?? String(i), v, few(v)]).filter(([, v]) => v !== null);
+      const rows = card.classes.map((v, i) => [data.data_classes[i] ?? String(i), v, few(v, 2)]).filter(([, v]) => v !== null);
       rows.sort((a, b) => b[1] - a[1]);
       parts.push(el("h5", { text: "Mean activation by class" }), bars(rows.slice(0, 10), rows.length > 10 ? "the ten strongest of " + rows.length : ""));
       parts.push(el("p", { class: "says", text: "selectivity " + few(card.selectivity, 2) + ": share of its variance that lies between classes" }));
