@@ -217,3 +217,33 @@ def test_a_layer_apart_from_the_picture_has_no_effective_field() -> None:
 def test_a_normalised_picture_is_refused() -> None:
     with pytest.raises(DataError, match="already normalised"):
         effective_side(nn.Sequential(nn.Conv2d(1, 1, 3)), "0", random(1, 1, 9, 9) - 0.5)
+
+
+def test_a_known_field_is_not_looked_for_again_unless_the_network_has_changed() -> None:
+    passes: list[int] = []
+
+    class Counted(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            passes.append(len(x))
+            return super().forward(x)
+
+    net = nn.Sequential(Counted(3, 4, 3), Counted(4, 4, 3))
+    first = receptive_fields(net, 9, ["0"])
+    assert list(first) == ["0"] and passes and first["0"].size == (3, 3)
+    passes.clear()
+    assert receptive_fields(net, 9, ["0"])["0"] is first["0"] and not passes
+    assert receptive_fields(net, 11, ["0"])["0"].picture == (11, 11) and passes, "another size"
+    net[1] = nn.Conv2d(4, 4, 5)
+    assert receptive_fields(net, 9, ["1"])["1"].size == (7, 7)
+    net[0] = nn.Conv2d(3, 4, 1)
+    assert receptive_fields(net, 9, ["0", "1"])["1"].size == (5, 5), "another layer before it"
+    assert receptive_fields(net, 9, ["0", "none"]).keys() == {"0"}
+
+
+def test_nothing_runs_after_the_layers_that_are_asked_for() -> None:
+    class Loud(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ZeroDivisionError
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Loud())
+    assert receptive_fields(net, 9, ["0"])["0"].size == (3, 3)

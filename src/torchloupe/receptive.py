@@ -7,6 +7,8 @@ truly sees the whole picture.
 """
 
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int64
@@ -64,14 +66,29 @@ def receptive_fields(
             [6, 9]])
     """
     picture = example(model, size)
+    if layers is None:
+        return {name: field for name, field in _fields(model, picture, None).items() if field is not None}
+    about = (tuple(picture.shape), tuple((name, id(module)) for name, module in model.named_modules()))
+    known = _KNOWN.setdefault(model, {}).setdefault(about, {})
+    missing = [layer for layer in layers if layer not in known]
+    if missing:
+        known.update(_fields(model, picture, missing))
+    return {layer: field for layer in layers if (field := known.get(layer)) is not None}
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, dict[Any, dict[str, Field | None]]] = WeakKeyDictionary()
+"""What was found of networks that still live: it follows from the architecture alone, and takes many passes."""
+
+
+def _fields(model: nn.Module, picture: Tensor, layers: list[str] | None) -> dict[str, Field | None]:
+    """Find the fields of layers (or of all); None for one that seems to see nothing or does not run."""
     height, width = picture.shape[2:]
     edges = {axis: _reached(model, picture, axis, layers) for axis in (2, 3)}
-    fields = {}
+    fields: dict[str, Field | None] = dict.fromkeys(layers or edges[2])
     for name in edges[2]:
         rows, columns = (_ranges(edges[axis][name]) for axis in (2, 3))
-        if not rows.any() or not columns.any():
-            continue
-        fields[name] = Field(rows, columns, (int(height), int(width)))
+        if rows.any() and columns.any():
+            fields[name] = Field(rows, columns, (int(height), int(width)))
     return fields
 
 
@@ -81,21 +98,23 @@ def _reached(model: nn.Module, picture: Tensor, axis: int, layers: list[str] | N
     found: dict[str, list[Tensor]] = {}
     seen: set[str] = set()
 
-    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
         if name in seen or (layers is not None and name not in layers) or output.ndim not in (2, 4):
-            return
+            return False
         seen.add(name)
         features = as_maps(output, module, name, picture.shape[2:]).isnan().any(1)
         found.setdefault(name, []).append(features.any(2 if axis == 2 else 1).cpu())
+        return layers is not None and seen >= set(layers)
 
-    batch = max(1, at_once(model, "", picture) // 2)
-    with inspecting(model), torch.no_grad(), watching(model, see):
+    batch = max(1, at_once(model, layers[0] if layers and len(layers) == 1 else "", picture) // 2)
+    with inspecting(model), torch.no_grad():
         for start in range(0, n, batch):
             lines = torch.arange(start, min(n, start + batch), device=picture.device)
             spoiled = picture.repeat(len(lines), 1, 1, 1)
             spoiled.movedim(axis, 1)[torch.arange(len(lines)), lines] = torch.nan
             seen.clear()
-            model(spoiled)
+            with watching(model, see):  # it ends the pass where all is seen
+                model(spoiled)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
