@@ -33,6 +33,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("runs", type=Path, nargs="+")
     words.add_argument("--name", default="cifar10")
+    words.add_argument("--options", default="--preset best", help="what `torchloupe train` was called with")
     given = words.parse_args()
     run, home = given.runs[0], HOME / given.name
     studied = subject(run)
@@ -55,7 +56,7 @@ def main() -> None:
     kept = ("packages", "python", "processor", "cores", "threads", "device", "device_name", "precision")
     write_json(home / "environment.json", {name: environment.get(name) for name in kept})
     shutil.copyfile(run / "timing.jsonl", home / "timing.jsonl")
-    atomic_write(home / "README.md", card(given.name, given.runs, about, home).encode())
+    atomic_write(home / "README.md", card(given.name, given.runs, about, home, given.options).encode())
     size = sum(path.stat().st_size for path in home.iterdir())
     print(f"{home}: {size / 1e6:.2f} MB; snapshots seen: {len(snapshots(run))}")
 
@@ -74,7 +75,7 @@ def _metrics(run: Path, home: Path) -> None:
     atomic_write(home / "metrics.jsonl", ("\n".join(lines) + "\n").encode())
 
 
-def card(name: str, runs: list[Path], about: dict[str, Any], home: Path) -> str:
+def card(name: str, runs: list[Path], about: dict[str, Any], home: Path, options: str) -> str:
     """Return the model card."""
     tests = [read_json(run / "test.json") for run in runs]
     plain = [100 * test["accuracy"] for test in tests]
@@ -89,9 +90,9 @@ def card(name: str, runs: list[Path], about: dict[str, Any], home: Path) -> str:
         [
             f"# {name}",
             "",
-            f"A `loupe` network ({widths} channels, 5×5 colour filters at its first layer; {size / 1e6:.1f} MB) that "
-            "names the ten classes of CIFAR-10. It comes with torchloupe so that there is something good to look",
-            "into without data, download or training: `torchloupe report cifar10`.",
+            f"A `loupe` network ({widths} channels, 5×5 colour filters at its first layer; {size / 1e6:.1f} MB) that",
+            "names the ten classes of CIFAR-10. It comes with torchloupe so that there is something to look into",
+            "without data, download or training: `torchloupe report cifar10`.",
             "",
             "| | |",
             "|---|---|",
@@ -112,13 +113,13 @@ def card(name: str, runs: list[Path], about: dict[str, Any], home: Path) -> str:
             "is shown.",
             "",
             "**What lies beside it.** Spectrum and colours of its train pictures, what every channel did over the test "
-            "pictures (strongest activation, mean by class), the accuracy without each channel, filters and maximising",
+            "pictures (strongest activation, mean by class), the accuracy without each channel, filters and maximising "
             "pictures on its way. No picture of the data set, and nothing from which one could be had back.",
             "",
             "**To train it again** (another seed gives another network):",
             "",
             "```sh",
-            f"torchloupe train --data DATA --preset best --seed {training['seed']}",
+            f"torchloupe train --data DATA {options} --seed {training['seed']}",
             "```",
             "",
             "Weights and figures: MIT licence, as the package.",

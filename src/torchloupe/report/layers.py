@@ -21,6 +21,8 @@ from torchloupe.subject import spread_out
 from torchloupe.survey import Call, trace
 from torchloupe.tint import rgb, signed
 
+CLASSES = 10
+"""Classes are shown up to so many, however few units of other layers are."""
 COMPARED = 256
 """Pictures over which channels' maps are compared."""
 PARTS = 8
@@ -81,7 +83,10 @@ def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near
     health = known.get(layer)
     shown = making.show("feature-maps", layer, _first(making))
     count = int(shown.maps.shape[1]) if shown is not None else 0
-    chosen, found["rest"] = units_of(count, making.plan.amount.units, health)
+    most = making.plan.amount.units
+    if layer == OUTPUT and most is not None:
+        most = max(most, CLASSES)
+    chosen, found["rest"] = units_of(count, most, health)
     units = list(chosen)
     found |= {"count": count, "units": cards(units, health, near), "sprites": {}, "about": {}, "samples": {}}
     found["dead"] = None if health is None else plain(health.dead.float().mean())
