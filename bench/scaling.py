@@ -33,7 +33,8 @@ POINT = {"pictures": 50_000, "width": 32, "side": 32, "batch": 250, "threads": 2
 STEPS = 30
 WHY = """## Where they bend, and why
 
-- Pictures: nowhere. A picture costs the same whatever their number; the data set is bytes in memory.
+- Pictures: nowhere beyond this machine's drift (a fifth). A picture costs the same whatever their number; the data set
+  is bytes in memory.
 - Width: in proportion to its square from 32 up. Below, what is not a matrix product (normalisation, ReLU, pooling,
   augmentation, the optimizer's own work) keeps its size, and convolutions of few channels fill no register tile.
 - Side: nearly to its square. At 96 the maps of a batch outgrow every cache, and passes over memory cost more.
