@@ -230,15 +230,15 @@ def test_layers_as_json(run: Run, home: Path) -> None:
     one_sentence(run("layers", "nothing"), 4, "'nothing'")
 
 
-def test_where_no_data_are_at_hand_free_pictures_stand_in_and_it_is_said(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "net.py").write_text(TANH)
-    ended = run("show", "feature-maps", *OWN, "--out", "a.png", "--channels", "0")
+def test_where_no_data_are_at_hand_free_pictures_stand_in_and_it_is_said(run: Run) -> None:
+    words = ("show", "feature-maps", "cifar10", "--channels", "0")
+    ended = run(*words, "--out", "a.png")
     assert ended.code == 0 and "free ones that come with torchloupe" in ended.err
     told = json.loads(Path("a.json").read_text())
     assert len(told["pictures"]) > 8 and told["pictures"][0] == "samples:0"
     before = Path("a.png").read_bytes()
     assert run("again", "a.json", "--quiet").code == 0 and Path("a.png").read_bytes() == before
-    assert "free ones" not in run("show", "feature-maps", *OWN, "--pictures", "samples:3", "--out", "b.png").err
+    assert "free ones" not in run(*words, "--pictures", "samples:3", "--out", "b.png").err
 
 
 def test_a_sheet_of_any_pictures(run: Run) -> None:
