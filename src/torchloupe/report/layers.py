@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchloupe.catalog import METHODS
 from torchloupe.hooks import OUTPUT
 from torchloupe.network import Network
 from torchloupe.receptive import effective_side, receptive_fields
@@ -14,6 +13,7 @@ from torchloupe.report.charts import line_chart
 from torchloupe.report.plan import units_of
 from torchloupe.report.sprites import reduced, sprite
 from torchloupe.report.state import Making
+from torchloupe.report.tables import RULES
 from torchloupe.report.units import Layer, ablated, cards, driven, mapped, maximised, plain
 from torchloupe.scores.duplicates import Nearest, nearest
 from torchloupe.scores.similarity import correlation
@@ -27,7 +27,6 @@ COMPARED = 256
 """Pictures over which channels' maps are compared."""
 PARTS = 8
 """Steps of progress of a layer."""
-BACKWARDS = ("deconvnet", "guided", "gradient")
 
 
 def all_layers(making: Making) -> list[Layer]:
@@ -81,7 +80,7 @@ def _noise(making: Making) -> Tensor:
 def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near: Nearest | None, last: bool) -> Layer:
     model = making.studied.model
     health = known.get(layer)
-    shown = making.show("feature-maps", layer, _first(making))
+    shown = making.show("feature-maps", layer, making.samples.pictures[:1])
     count = int(shown.maps.shape[1]) if shown is not None else 0
     most = making.plan.amount.units
     if layer == OUTPUT and most is not None:
@@ -107,10 +106,6 @@ def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near
         _walked_back(making, layer, found)
     making.step(PARTS - 5 if layer == OUTPUT else PARTS - 6)
     return found
-
-
-def _first(making: Making) -> Tensor:
-    return making.samples.pictures[:1]
 
 
 def _filters(making: Making, layer: str, units: list[int], found: Layer) -> None:
@@ -170,7 +165,7 @@ def _scores(result: Any, i: int) -> dict[str, float | None]:
 
 def _walked_back(making: Making, layer: str, found: Layer) -> None:
     """Add the sample pictures walked back by every rule, through the trained network and through random weights."""
-    for name in BACKWARDS:
+    for name in RULES:
         shown = making.show(name, layer, making.samples)
         if shown is None:
             continue
@@ -182,15 +177,6 @@ def _walked_back(making: Making, layer: str, found: Layer) -> None:
         found["about"][name] = {**making.about(shown), **about, "correlation": [plain(v, 3) for v in alike]}
         if len(known):
             found.setdefault("twins", {})[name] = [plain(known.mean(), 2), plain(known.std(correction=0), 2)]
-
-
-def titles() -> dict[str, str]:
-    """Return what each method is called, in the order of a report.
-
-    >>> list(titles())[:2]
-    ['filters', 'feature-maps']
-    """
-    return {row.name: row.title for row in METHODS}
 
 
 def sample_names(making: Making) -> list[dict[str, Any]]:

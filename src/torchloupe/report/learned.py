@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchloupe.catalog import find, load_function
 from torchloupe.checkpoint import load_model
 from torchloupe.errors import LoupeError
-from torchloupe.evaluate import align, predict
+from torchloupe.evaluate import labels_of, predict
 from torchloupe.hooks import OUTPUT
 from torchloupe.metrics import read_metrics
 from torchloupe.network import Network
@@ -152,10 +152,10 @@ def _probe(making: Making) -> tuple[Tensor, Tensor]:
     studied = making.studied
     dataset, split = studied.dataset(), studied.pictures()
     none = torch.empty(0, dtype=torch.int64)
-    if dataset is None or split is None or not isinstance(studied.model, Network):
+    if dataset is None or split is None:
         return none, none
     try:
-        labels = align(split.labels, dataset.classes, studied.model.classes)
+        labels = labels_of(studied.model, split.labels, dataset.classes)
     except LoupeError:
         return none, none
     chosen = stratified(labels, min(PROBE, making.plan.amount.pictures), making.seed)
