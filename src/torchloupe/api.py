@@ -13,7 +13,7 @@ from torchloupe.catalog import METHODS, Method, find, load_function
 from torchloupe.console import Console, Tick
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
-from torchloupe.inputs import Images, drawn, fallback, from_anything, from_split, top_count
+from torchloupe.inputs import Images, from_anything, from_split, top_count, unasked
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject, subject
 
@@ -94,8 +94,7 @@ def _pictures(studied: Subject, images: Any, seed: int, *, needed: bool) -> Imag
         return from_anything(images, studied.dataset() if named else None, studied.size)
     if not needed:
         return None
-    known = studied.dataset()
-    found = fallback(studied.size) if known is None else drawn(known, seed, studied.size)
+    found = unasked(studied.dataset(), seed, studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")
     return found

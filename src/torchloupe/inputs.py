@@ -102,6 +102,24 @@ def from_split(split: Split, which: Sequence[int], word: str, classes: Sequence[
     return Images(to_float(split.images[index], size), names, tuple(f"{word}:{i}" for i in which), size)
 
 
+def need_data(words: Sequence[str]) -> bool:
+    """Tell whether one of these words names pictures of the network's own data.
+
+    >>> need_data(["samples", "cat.png"]), need_data(["test:0"])
+    (False, True)
+    """
+    return any(is_from_data(word) and not are_samples(word) for word in words)
+
+
+def unasked(dataset: Dataset | None, seed: int, size: int | None) -> Images | None:
+    """Return what is shown where no pictures are named: some of the data, else the samples; None if neither fits.
+
+    >>> unasked(None, 0, 32).names == fallback(32).names
+    True
+    """
+    return fallback(size) if dataset is None else drawn(dataset, seed, size)
+
+
 def fallback(size: int | None) -> Images | None:
     """Return the sample pictures for a network whose data are not at hand; None where its size is not known.
 

@@ -84,13 +84,12 @@ def pictures(model: str, **options: Any) -> None:
 
 
 def _images(studied: "Subject", options: dict[str, Any]) -> "Images":
-    from torchloupe.inputs import are_samples, drawn, fallback, from_words, is_from_data
+    from torchloupe.inputs import from_words, need_data, unasked
 
     if options["pictures"]:
-        named = any(is_from_data(word) and not are_samples(word) for word in options["pictures"])
-        return from_words(options["pictures"], studied.dataset() if named else None, studied.size)
-    known = studied.dataset()
-    found = fallback(studied.size) if known is None else drawn(known, options["seed"], studied.size)
+        own = studied.dataset() if need_data(options["pictures"]) else None
+        return from_words(options["pictures"], own, studied.size)
+    found = unasked(studied.dataset(), options["seed"], studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some with --pictures, or a data set with --data.")
     return found

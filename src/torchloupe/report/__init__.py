@@ -12,7 +12,7 @@ import torch
 from torchloupe.console import Tick, duration
 from torchloupe.errors import UsageError
 from torchloupe.files import atomic_write
-from torchloupe.inputs import Images, are_samples, drawn, from_words, is_from_data
+from torchloupe.inputs import Images, drawn, from_words, need_data
 from torchloupe.network import Network
 from torchloupe.report.layers import PARTS, all_layers, sample_names
 from torchloupe.report.learned import learned, snapshots
@@ -56,8 +56,7 @@ def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int)
     """
     known = studied.dataset()
     if words:
-        needs = any(is_from_data(word) and not are_samples(word) for word in words)
-        return from_words(words, known if needs else None, studied.size)
+        return from_words(words, known if need_data(words) else None, studied.size)
     if known is not None:
         return drawn(known, seed, studied.size, count)
     shown = from_words(("samples",), None, studied.size)
