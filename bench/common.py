@@ -1,4 +1,4 @@
-"""What every benchmark needs: medians with spread, ratios of pairs, the machine, a Markdown table in `results/`."""
+"""What every benchmark needs: medians with spread, ratios, memory, the machine, a Markdown table in `results/`."""
 
 import statistics
 import time
@@ -45,6 +45,22 @@ def ratio(slow: Timed, fast: Timed) -> str:
     """Return how many times faster, from the medians, with the range over all pairs."""
     pairs = [a / b for a in slow.seconds for b in fast.seconds]
     return f"{slow.median / fast.median:,.3g} × ({min(pairs):,.3g} to {max(pairs):,.3g})"
+
+
+def memory_now() -> float:
+    """Return this process's memory in MB, and let its peak count from here (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def memory_peak() -> float:
+    """Return the largest memory in MB since `memory_now`."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from common import Timed, ratio, table, timed, write
+from common import Timed, memory_now, memory_peak, ratio, table, timed, write
 from study_way import deconvolve_first, maximise_one
 from torchloupe.api import run
 from torchloupe.catalog import METHODS, find
@@ -63,22 +63,6 @@ def one(method: str, model: str, data: str, runs: int) -> dict[str, Any]:
     before = memory_now()
     taken = timed(lambda: run(method, studied, None, images, **more), runs if small else 1, warm=int(small))
     return {"seconds": taken.seconds, "memory": memory_peak() - before}
-
-
-def memory_now() -> float:
-    """Return this process's memory in MB, and let its peak count from here (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status("VmRSS")
-
-
-def memory_peak() -> float:
-    """Return the largest memory in MB since `memory_now`."""
-    return _status("VmHWM")
-
-
-def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
 
 
 def each_method(loupe: str, data: str, runs: int) -> str:
@@ -142,8 +126,9 @@ def deconvolution(loupe: str, data: str, runs: int) -> str:
         rows.append([name, ours, slow, ratio(slow, ours), captum, ratio(captum, ours)])
     head = ["network", "torchloupe, s", "the study's way, s", "ratio", "captum, s", "ratio"]
     note = (
-        "All 64 maps of `conv1` of 16 pictures, strongest 10 % kept. captum's `NeuronDeconvolution` is called once a "
-        "channel, for all pictures together, and starts from ones instead of the activations."
+        "All maps of `conv1` of 16 pictures (64 of `study`, those of `loupe`'s first layer), strongest 10 % kept. "
+        "captum's `NeuronDeconvolution` is called once a channel, for all pictures together, "
+        "and starts from ones instead of the activations."
     )
     return f"## Deconvolution of the first layer\n\n{note}\n\n{table(head, rows)}"
 
@@ -155,7 +140,7 @@ def captum_first(model: torch.nn.Module, pictures: torch.Tensor) -> None:
     bare: Any = model.bare
     conv = bare.get_submodule("conv1")
     method = NeuronDeconvolution(bare, conv)
-    for channel in range(64):
+    for channel in range(conv.out_channels):
         method.attribute(pictures.clone().requires_grad_(), lambda out, c=channel: out[:, c].sum((1, 2)))
 
 
@@ -231,7 +216,9 @@ def _beside(
 def growth(loupe: str, data: str) -> str:
     """Seconds against units, pictures and size."""
     studied = prepared(loupe, data)
-    studied.best("layer3.1")
+    layer = resolve(studied.model, "last")
+    best = studied.best(layer)
+    assert best is not None
     split = studied.pictures()
     assert split is not None
     few = split.images[:64].float() / 255
@@ -243,6 +230,7 @@ def growth(loupe: str, data: str) -> str:
         *(
             ["maximize", "units", units, timing("maximize", channels=list(range(units)), copies=1)]
             for units in (16, 32, 64, 128, 256)
+            if units <= len(best)
         ),
         *(["invert", "pictures", n, timing("invert", images=few[:n], twin=False)] for n in (4, 8, 16, 32, 64)),
         *(["deconvnet", "pictures", n, timing("deconvnet", images=few[:n], twin=False)] for n in (4, 16, 64)),

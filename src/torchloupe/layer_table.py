@@ -2,16 +2,11 @@
 
 from typing import Any
 
-import torch
-
 from torchloupe.console import Tick
-from torchloupe.receptive import effective_side, receptive_fields
+from torchloupe.receptive import effective_side, noise_pictures, receptive_fields
 from torchloupe.scores.health import health
 from torchloupe.subject import Subject, spread_out
 from torchloupe.survey import Call, example, trace
-
-PICTURES = 4
-"""Noise pictures over which the effective receptive field is averaged."""
 
 
 def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tuple[list[dict[str, Any]], int]:
@@ -25,10 +20,8 @@ def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tu
     model = studied.model
     calls = [call for call in trace(model) if call.channels is not None]
     grey = example(model)
-    fields = receptive_fields(model, (int(grey.shape[2]), int(grey.shape[3])))
-    generator = torch.Generator().manual_seed(0)
-    shape = (PICTURES, *grey.shape[1:])
-    noise = (0.5 + 0.15 * torch.randn(shape, generator=generator)).clamp(0, 1)
+    sides = (int(grey.shape[2]), int(grey.shape[3]))
+    fields, noise = receptive_fields(model, sides), noise_pictures(sides, colours=int(grey.shape[1]))
     split = studied.pictures() if pictures else None
     alive = {}
     if split is not None:

@@ -127,6 +127,16 @@ def _ranges(reached: Tensor) -> Int64[Tensor, "lines 2"]:
     return torch.stack([first.masked_fill(none, 0), last.masked_fill(none, 0)], 1)
 
 
+def noise_pictures(sides: tuple[int, int], *, colours: int = 3, count: int = 4) -> Float[Tensor, "b c h w"]:
+    """Return grey noise in [0, 1], always the same, over which an effective receptive field is averaged.
+
+    >>> noise_pictures((5, 7)).shape
+    torch.Size([4, 3, 5, 7])
+    """
+    generator = torch.Generator().manual_seed(0)
+    return (0.5 + 0.15 * torch.randn((count, colours, *sides), generator=generator)).clamp(0, 1)
+
+
 def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) -> float:
     """Return the side of the effective receptive field of a layer's middle position, in pixels (Luo et al. 2016).
 

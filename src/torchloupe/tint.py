@@ -52,6 +52,21 @@ def rgb(pictures: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n 3 h w"]:
     return (shown.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
+def stretched(
+    values: Float[Tensor, "n c h w"], low: Tensor | None = None, high: Tensor | None = None
+) -> UInt8[Tensor, "n 3 h w"]:
+    """Show values from `low` to `high`, one of each a picture or one for all; by default each picture's own ends.
+
+    >>> stretched(torch.tensor([[[[-1.0]], [[0.0]], [[1.0]]]]))[0].flatten().tolist()
+    [0, 128, 255]
+    """
+    values = values.float()
+    start = values.flatten(1).amin(1) if low is None else low
+    end = values.flatten(1).amax(1) if high is None else high
+    span = (end - start).clamp(min=1e-12)
+    return rgb((values - start.view(-1, 1, 1, 1)) / span.view(-1, 1, 1, 1))
+
+
 def signed(values: Float[Tensor, "n c h w"], scale: str = "per_picture") -> UInt8[Tensor, "n 3 h w"]:
     """Show signed values around mid grey: zero is 128, the strongest (of each picture, or of all: `shared`) an end.
 

@@ -4,11 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from torchloupe.hooks import OUTPUT
 from torchloupe.network import Network
-from torchloupe.receptive import effective_side, receptive_fields
+from torchloupe.receptive import effective_side, noise_pictures, receptive_fields
 from torchloupe.report.charts import line_chart
 from torchloupe.report.plan import units_of
 from torchloupe.report.sprites import reduced, sprite
@@ -19,7 +19,7 @@ from torchloupe.scores.duplicates import Nearest, nearest
 from torchloupe.scores.similarity import correlation
 from torchloupe.subject import spread_out
 from torchloupe.survey import Call, trace
-from torchloupe.tint import rgb, signed
+from torchloupe.tint import rgb, signed, stretched
 
 CLASSES = 10
 """Classes are shown up to so many, however few units of other layers are."""
@@ -64,17 +64,13 @@ def _facts(making: Making, layer: str, call: Call | None, near: Nearest | None) 
     if call is not None:
         facts["shape"] = [call.channels, *call.sides] if len(call.shape) == 4 else [call.channels]
         facts["parameters"] = sum(p.numel() for p in call.module.parameters())
-        side = making.attempt("effective field", layer, lambda: effective_side(model, layer, _noise(making)))
+        colours, height, width = making.samples.pictures.shape[1:]
+        noise = noise_pictures((height, width), colours=colours)
+        side = making.attempt("effective field", layer, lambda: effective_side(model, layer, noise))
         facts["effective"] = None if side is None else plain(side, 3)
     if near is not None:
         facts["duplicates"] = plain(near.duplicate.float().mean())
     return facts
-
-
-def _noise(making: Making) -> Tensor:
-    """Return four pictures of noise, over which an effective receptive field is averaged."""
-    shape = (4, *making.samples.pictures.shape[1:])
-    return (0.5 + 0.15 * torch.randn(shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
 
 
 def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near: Nearest | None, last: bool) -> Layer:
@@ -117,22 +113,10 @@ def _filters(making: Making, layer: str, units: list[int], found: Layer) -> None
     shown = making.show("filters", layer, channels=units)
     if shown is None:
         return
-    found["sprites"]["filters"] = sprite(filter_pictures(shown.weight)).plain()
+    found["sprites"]["filters"] = sprite(stretched(shown.weight)).plain()
     found["about"]["filters"] = {**making.about(shown), "scale": "each filter from its smallest weight to its largest"}
     for i, card in enumerate(found["units"]):
         card["filter"] = i
-
-
-def filter_pictures(weight: Tensor) -> Tensor:
-    """Return colour filters as bytes, each from its own smallest weight to its largest.
-
-    >>> filter_pictures(torch.tensor([[[[-1.0]], [[0.0]], [[1.0]]]]))[0].flatten().tolist()
-    [0, 128, 255]
-    """
-    plain_weight = weight.float()
-    low, high = plain_weight.flatten(1).amin(1), plain_weight.flatten(1).amax(1)
-    span = (high - low).clamp(min=1e-12)[:, None, None, None]
-    return rgb((plain_weight - low[:, None, None, None]) / span)
 
 
 def _inverted(making: Making, layer: str, found: Layer) -> None:

@@ -17,12 +17,12 @@ from torchloupe.hooks import OUTPUT
 from torchloupe.metrics import read_metrics
 from torchloupe.network import Network
 from torchloupe.report.kept import kept
-from torchloupe.report.layers import filter_pictures
 from torchloupe.report.plan import units_of
 from torchloupe.report.sprites import animation, reduced, sprite
 from torchloupe.report.state import Making
 from torchloupe.scores.ablation import stratified
 from torchloupe.survey import resolve
+from torchloupe.tint import stretched
 
 SNAPSHOTS = 9
 FILTERS = 32
@@ -179,7 +179,7 @@ def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Lea
     filters = pictures = None
     film = {}
     if "filters" in made:
-        shown = torch.stack([filter_pictures(weight) for weight in made["filters"]])
+        shown = torch.stack([stretched(weight) for weight in made["filters"]])
         filters = sprite(shown.flatten(0, 1)).plain()
         film["filters"] = _animated(shown, 8, 6)
     if "pictures" in made:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchloupe.contact import Sheet, pages
 from torchloupe.look import Look
 from torchloupe.methods.filters import Filters
-from torchloupe.tint import rgb, tinted
+from torchloupe.tint import stretched, tinted
 from torchloupe.views.common import heading, note
 
 
@@ -23,17 +23,16 @@ def _colours(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
     weight = result.weight.float()
     scale = look.scale or "per_picture"
     if scale == "per_picture":
-        low, high = weight.flatten(1).amin(1), weight.flatten(1).amax(1)
+        low = high = None  # each its own
         said = "scale per filter: each from its own smallest weight (black) to its largest (white)"
     elif scale == "shared":
-        low, high = weight.amin().expand(len(weight)), weight.amax().expand(len(weight))
-        said = f"scale shared: {float(low[0]):.3g} (black) to {float(high[0]):.3g} (white)"
+        low, high = weight.amin(), weight.amax()
+        said = f"scale shared: {float(low):.3g} (black) to {float(high):.3g} (white)"
     else:
-        high = weight.abs().amax().expand(len(weight))
+        high = weight.abs().amax()
         low = -high
-        said = f"scale symmetric: zero is mid grey, ±{float(high[0]):.3g} the ends"
-    span = (high - low).clamp(min=1e-12)[:, None, None, None]
-    cells = rgb((weight - low[:, None, None, None]) / span)
+        said = f"scale symmetric: zero is mid grey, ±{float(high):.3g} the ends"
+    cells = stretched(weight, low, high)
     size = f"{weight.shape[2]} × {weight.shape[3]} weights, acting on normalised pictures; {said}"
     said = note({**about, "settings": {}}, size)  # they are of deeper layers
     names = [str(c) for c in result.channel.tolist()]
