@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from common import table, write
-from torchloupe.report import prepare, report
+from torchloupe.reports import prepare
+from torchloupe.reports import write as write_report
 from torchloupe.subject import subject
 
 OPENINGS = 5
@@ -42,7 +43,7 @@ def main() -> None:
         for number, model in enumerate(given.models):
             studied = subject(model)
             planned, samples = prepare(studied, budget=given.budget)
-            made = report(studied, Path(scratch) / f"{number}.html", planned, samples, budget=given.budget)
+            made = write_report(studied, Path(scratch) / f"{number}.html", planned, samples, budget=given.budget)
             opened = sorted(opening(browser, made.path) for _ in range(OPENINGS))
             units = sum(len(layer["units"]) for layer in made.contents.layers)
             rows.append(

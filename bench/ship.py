@@ -16,8 +16,8 @@ from typing import Any
 from torchloupe.checkpoint import read_tensors, save_tensors
 from torchloupe.console import duration
 from torchloupe.files import atomic_write
-from torchloupe.report import contents_of, prepare
-from torchloupe.report.learned import snapshots
+from torchloupe.reports import contents_of, prepare
+from torchloupe.reports.learned import snapshots
 from torchloupe.runs import read_json, write_json
 from torchloupe.subject import subject
 

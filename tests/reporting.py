@@ -13,8 +13,8 @@ from PIL import Image
 from torchloupe import data
 from torchloupe.config import TrainConfig
 from torchloupe.finish import finish
-from torchloupe.report import Made, prepare, report, sample_images
-from torchloupe.report.plan import Amount, Plan
+from torchloupe.reports import Made, prepare, sample_images, write
+from torchloupe.reports.plan import Amount, Plan
 from torchloupe.subject import Subject, keep_statistics, subject
 from torchloupe.train import train
 
@@ -66,4 +66,4 @@ def small_report(run: Path, out: Path, amount: Amount = SMALL, **options: Any) -
     planned, _ = prepare(studied, budget=None, **options)
     samples = sample_images(studied, options.get("pictures", ()), amount.samples, 0)
     plan = Plan(planned.layers, amount, planned.seconds, ("A note with <i>marks</i> & more.",))
-    return report(studied, out, plan, samples, budget=None)
+    return write(studied, out, plan, samples, budget=None)

@@ -8,7 +8,7 @@ import pytest
 
 from commands import Run
 from reporting import CLASSES, hostile_run, own_cache
-from torchloupe.report.escape import in_latex, in_markdown
+from torchloupe.reports.escape import in_latex, in_markdown
 
 
 @pytest.fixture(scope="module")

@@ -14,18 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import torchloupe
 from reporting import CLASSES, SMALL, hostile_run, own_cache, small_report
-from torchloupe import report as package
+from torchloupe import reports as package
 from torchloupe.config import PRESETS
 from torchloupe.errors import LayerError, UsageError
 from torchloupe.evaluate import predict
 from torchloupe.hooks import OUTPUT
 from torchloupe.models import build
 from torchloupe.network import wrap
-from torchloupe.report import prepare, report, sample_images
-from torchloupe.report.page import as_script, parts, whole
-from torchloupe.report.plan import TIERS, Plan, layers_of, plan, units_of
-from torchloupe.report.sprites import EXACT, animation, reduced, sprite
+from torchloupe.reports import prepare, sample_images, write
+from torchloupe.reports.page import as_script, parts, whole
+from torchloupe.reports.plan import TIERS, Plan, layers_of, plan, units_of
+from torchloupe.reports.sprites import EXACT, animation, reduced, sprite
 from torchloupe.scores.ablation import stratified
 from torchloupe.scores.health import ChannelHealth
 from torchloupe.subject import Subject, subject
@@ -271,7 +272,7 @@ def test_what_a_network_refuses_is_listed_and_the_report_goes_on(tmp_path: Path)
     net = wrap(Hidden(), mean=None, std=None, size=12, classes=["a", "b"])
     studied = Subject(net)
     planned, samples = prepare(studied, budget=None, units=2)
-    found = report(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0, ()), samples).contents
+    found = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0, ()), samples).contents
     refused = {(what, layer) for what, layer, _ in found.refused}
     assert ("maximize", OUTPUT) in refused and ("deconvnet", "deep") in refused
     assert all(why.endswith(".") for _, _, why in found.refused)
@@ -283,7 +284,7 @@ def test_what_a_network_refuses_is_listed_and_the_report_goes_on(tmp_path: Path)
 def test_time_that_is_used_up_leaves_the_rest_out(run_folder: Path, tmp_path: Path) -> None:
     studied = subject(run_folder)
     planned, samples = prepare(studied, budget=None)
-    made = report(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0.0, ()), samples, budget=1e-6)
+    made = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0.0, ()), samples, budget=1e-6)
     assert made.refused and all("--budget" in why for _, _, why in made.refused)
     assert "used up" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
@@ -304,7 +305,7 @@ def test_a_large_report_is_a_folder_with_an_index(
     told: list[str] = []
     studied = subject(run_folder)
     planned, samples = prepare(studied, budget=None)
-    written = report(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0, ()), samples, say=told.append)
+    written = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0, ()), samples, say=told.append)
     assert written.path == tmp_path / "r" / "index.html" and "folder" in told[0]
     assert {p.name for p in (tmp_path / "r").iterdir()} == set(pages) and not (tmp_path / "r.html").exists()
     assert whole(made.contents).count('type="application/json"') == 8
@@ -357,3 +358,14 @@ def test_samples_where_there_are_no_data() -> None:
     shown = sample_images(studied, (), 5, 0)
     assert len(shown.names) == 5 and shown.pictures.shape[2:] == (32, 32) and shown.words is not None
     assert PRESETS["quick"].model == "loupe"
+
+
+def test_any_module_is_reported_on_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    made = torchloupe.report(net, "mine.html", pictures="samples:0-1", layers=["0"], units=2, budget=1)
+    assert made.path == Path("mine.html")
+    assert [layer["name"] for layer in made.contents.layers] == ["0", "output"]
+    assert len(made.contents.layers[0]["units"]) == 2
+    assert len(made.contents.samples) == 2
+    assert callable(torchloupe.report)  # still, though its module was imported

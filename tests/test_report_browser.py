@@ -9,9 +9,9 @@ import pytest
 
 from browsing import chromium, needed, opened, painted
 from reporting import CLASSES, hostile_run, own_cache, small_report
-from torchloupe import report as package
+from torchloupe import reports as package
 from torchloupe.files import atomic_write
-from torchloupe.report.page import parts
+from torchloupe.reports.page import parts
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}

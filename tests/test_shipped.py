@@ -13,8 +13,8 @@ from torchloupe import data
 from torchloupe.evaluate import examine
 from torchloupe.hooks import OUTPUT
 from torchloupe.loading import SHIPPED, open_model, own_run
-from torchloupe.report import contents_of, prepare, sample_images
-from torchloupe.report.plan import Plan
+from torchloupe.reports import contents_of, prepare, sample_images
+from torchloupe.reports.plan import Plan
 from torchloupe.runs import read_json
 from torchloupe.subject import Subject
 

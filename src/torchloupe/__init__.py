@@ -12,8 +12,9 @@ _WHERE = {
     "data": "torchloupe.data",
     "models": "torchloupe.models",
     "errors": "torchloupe.errors",
+    "report": "torchloupe.reports",
 }
-__all__ = ["Network", "data", "errors", "load", "models", "wrap"]
+__all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
 
 if TYPE_CHECKING:
-    from torchloupe.report import Made
+    from torchloupe.reports import Made
     from torchloupe.subject import Subject
 
 
@@ -68,8 +68,7 @@ def place(studied: "Subject") -> Path:
 
 def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "Made":
     """Plan a report, say what it will cost, and write it."""
-    from torchloupe.report import prepare
-    from torchloupe.report import report as write
+    from torchloupe.reports import prepare, write
 
     budget = seconds(options["budget"])
     layers = [name.strip() for name in options["layers"].split(",")] if options["layers"] else None
@@ -104,7 +103,7 @@ def _check_kind(options: dict[str, Any]) -> None:
 
 
 def _hand_in(studied: "Subject", options: dict[str, Any], console: Console) -> None:
-    from torchloupe.report.handin import hand_in
+    from torchloupe.reports.handin import hand_in
 
     out = options["out"] or place(studied).with_suffix(".zip")
     if out.suffix != ".zip":

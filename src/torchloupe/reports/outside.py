@@ -19,7 +19,7 @@ from torchloupe.evaluate import Evaluation, examine
 from torchloupe.metrics import read_metrics
 from torchloupe.network import Network
 from torchloupe.prepare import take
-from torchloupe.report.charts import Chart, line_chart, thinned
+from torchloupe.reports.charts import Chart, line_chart, thinned
 from torchloupe.runs import read_json
 from torchloupe.subject import Subject, spread_out
 from torchloupe.verdict import summary, write_verdict

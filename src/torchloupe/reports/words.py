@@ -1,6 +1,6 @@
 """What a report says of how its pictures and numbers were made."""
 
-from torchloupe.report.plan import Amount
+from torchloupe.reports.plan import Amount
 
 
 def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, str]]:

@@ -8,22 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from torchloupe.console import Tick, duration
+from torchloupe.console import Console, Tick, duration
+from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.files import atomic_write
 from torchloupe.inputs import Images, drawn, from_words, need_data
 from torchloupe.network import Network
-from torchloupe.report.layers import PARTS, all_layers, sample_names
-from torchloupe.report.learned import learned, snapshots
-from torchloupe.report.outside import Outside, outside, training_curves, training_facts
-from torchloupe.report.page import INDEX, Contents, parts, whole
-from torchloupe.report.plan import Plan, plan
-from torchloupe.report.sprites import reduced, sprite
-from torchloupe.report.state import Making
-from torchloupe.report.words import sentences
+from torchloupe.reports.layers import PARTS, all_layers, sample_names
+from torchloupe.reports.learned import learned, snapshots
+from torchloupe.reports.outside import Outside, outside, training_curves, training_facts
+from torchloupe.reports.page import INDEX, Contents, parts, whole
+from torchloupe.reports.plan import Plan, plan
+from torchloupe.reports.sprites import reduced, sprite
+from torchloupe.reports.state import Making
+from torchloupe.reports.words import sentences
 from torchloupe.runs import environment
-from torchloupe.subject import Subject
+from torchloupe.subject import Subject, subject
 from torchloupe.tint import rgb
 
 LARGEST = 15 * 2**20
@@ -45,6 +47,44 @@ class Made:
     seconds: float
     refused: tuple[tuple[str, str, str], ...]
     contents: Contents
+
+
+def report(
+    model: "Subject | nn.Module | str | Path",
+    out: str | Path = "report.html",
+    *,
+    data: "Dataset | str | Path | None" = None,
+    pictures: "str | Path | Sequence[str | Path]" = (),
+    layers: Sequence[str] | None = None,
+    units: int | str | None = None,
+    budget: float | None = BUDGET,
+    seed: int = 0,
+) -> Made:
+    """Write a report of a network, by default with everything that fits into ten minutes.
+
+    The network takes pictures in [0, 1]; `data` is its data set (a word, folder or `Dataset`; by default that of its
+    run), `pictures` are those every layer is shown by, `units` those of a layer at most (or `all`), `budget` seconds
+    (None: no limit).
+
+    Raises:
+        LayerError: a layer that there is not.
+        UsageError: units that are no number above 0.
+        DataError: data or pictures that cannot be had.
+
+    >>> import tempfile
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = report(net, f"{folder}/a.html", units=1, budget=1, layers=["0"])
+    ...     made.size == made.path.stat().st_size
+    True
+    """
+    studied = subject(model, data)
+    words = [str(word) for word in ([pictures] if isinstance(pictures, str | Path) else pictures)]
+    console = Console()
+    with console.progress("planning the report"):
+        planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
+    with console.progress("report") as tick:
+        return write(studied, Path(out), planned, samples, budget=budget, seed=seed, tick=tick)
 
 
 def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int) -> Images:
@@ -104,7 +144,7 @@ def prepare(
     return found, shown
 
 
-def report(
+def write(
     studied: Subject,
     out: Path,
     plan: Plan,

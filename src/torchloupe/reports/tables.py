@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchloupe.report.outside import Outside
-from torchloupe.report.units import Layer
+from torchloupe.reports.outside import Outside
+from torchloupe.reports.units import Layer
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""

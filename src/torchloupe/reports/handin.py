@@ -23,10 +23,10 @@ from torchloupe.inputs import Images
 from torchloupe.layer_table import rows_of
 from torchloupe.metrics import read_metrics
 from torchloupe.render import confusion, curves, save_figure
-from torchloupe.report.escape import in_latex, in_markdown
-from torchloupe.report.outside import Outside, outside
-from torchloupe.report.plan import TIERS, layers_of, units_of
-from torchloupe.report.words import sentences
+from torchloupe.reports.escape import in_latex, in_markdown
+from torchloupe.reports.outside import Outside, outside
+from torchloupe.reports.plan import TIERS, layers_of, units_of
+from torchloupe.reports.words import sentences
 from torchloupe.runs import environment
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject
@@ -63,7 +63,7 @@ def hand_in(
 
     `kind`: latex (PDF figures) or markdown (PNG). What the network refuses is left out and listed.
     """
-    from torchloupe.report import sample_images
+    from torchloupe.reports import sample_images
 
     samples = sample_images(studied, pictures, SAMPLES, seed)
     seen = outside(studied, TIERS[0].pictures)
@@ -226,7 +226,7 @@ def _count(studied: Subject, layer: str, one: Images, seed: int) -> int:
 
 @lru_cache(maxsize=4)
 def _asset(name: str) -> str:
-    return (files("torchloupe.report") / "templates" / name).read_text(encoding="utf-8")
+    return (files("torchloupe.reports") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _environment(kind: str) -> Environment:

@@ -15,8 +15,8 @@ from torchloupe.data.dataset import Split
 from torchloupe.errors import LoupeError
 from torchloupe.inputs import Images
 from torchloupe.prepare import take
-from torchloupe.report.plan import Plan
-from torchloupe.report.sprites import Pool
+from torchloupe.reports.plan import Plan
+from torchloupe.reports.sprites import Pool
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject, spread_out
 

@@ -16,10 +16,10 @@ from torchloupe.evaluate import labels_of, predict
 from torchloupe.hooks import OUTPUT
 from torchloupe.metrics import read_metrics
 from torchloupe.network import Network
-from torchloupe.report.kept import kept
-from torchloupe.report.plan import units_of
-from torchloupe.report.sprites import animation, reduced, sprite
-from torchloupe.report.state import Making
+from torchloupe.reports.kept import kept
+from torchloupe.reports.plan import units_of
+from torchloupe.reports.sprites import animation, reduced, sprite
+from torchloupe.reports.state import Making
 from torchloupe.scores.ablation import stratified
 from torchloupe.survey import resolve
 from torchloupe.tint import stretched

@@ -13,9 +13,9 @@ from torchloupe.hooks import OUTPUT
 from torchloupe.inputs import Images, fallback, from_split
 from torchloupe.network import Network
 from torchloupe.prepare import take
-from torchloupe.report.kept import kept
-from torchloupe.report.sprites import Pool, reduced, sprite
-from torchloupe.report.state import Making
+from torchloupe.reports.kept import kept
+from torchloupe.reports.sprites import Pool, reduced, sprite
+from torchloupe.reports.state import Making
 from torchloupe.scores.ablation import ablate, rectified, stratified
 from torchloupe.scores.duplicates import Nearest
 from torchloupe.scores.health import ChannelHealth

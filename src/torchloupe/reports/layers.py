@@ -9,12 +9,12 @@ from torch import nn
 from torchloupe.hooks import OUTPUT
 from torchloupe.network import Network
 from torchloupe.receptive import effective_side, noise_pictures, receptive_fields
-from torchloupe.report.charts import line_chart
-from torchloupe.report.plan import units_of
-from torchloupe.report.sprites import reduced, sprite
-from torchloupe.report.state import Making
-from torchloupe.report.tables import RULES
-from torchloupe.report.units import Layer, ablated, cards, driven, mapped, maximised, plain
+from torchloupe.reports.charts import line_chart
+from torchloupe.reports.plan import units_of
+from torchloupe.reports.sprites import reduced, sprite
+from torchloupe.reports.state import Making
+from torchloupe.reports.tables import RULES
+from torchloupe.reports.units import Layer, ablated, cards, driven, mapped, maximised, plain
 from torchloupe.scores.duplicates import Nearest, nearest
 from torchloupe.scores.similarity import correlation
 from torchloupe.subject import spread_out

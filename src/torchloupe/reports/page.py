@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from torchloupe import __version__
 from torchloupe.hooks import OUTPUT
-from torchloupe.report.charts import Chart
-from torchloupe.report.learned import Learned
-from torchloupe.report.outside import Outside
-from torchloupe.report.tables import (
+from torchloupe.reports.charts import Chart
+from torchloupe.reports.learned import Learned
+from torchloupe.reports.outside import Outside
+from torchloupe.reports.tables import (
     classes_left,
     confused,
     confusion,
@@ -29,7 +29,7 @@ from torchloupe.report.tables import (
     twin_layer,
     twins,
 )
-from torchloupe.report.units import Layer
+from torchloupe.reports.units import Layer
 
 SECTIONS = (
     ("how-well", "How well"),
@@ -245,4 +245,4 @@ def _template() -> Template:
 
 @lru_cache(maxsize=4)
 def _asset(name: str) -> str:
-    return (files("torchloupe.report") / "templates" / name).read_text(encoding="utf-8").strip()
+    return (files("torchloupe.reports") / "templates" / name).read_text(encoding="utf-8").strip()
