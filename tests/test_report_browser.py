@@ -140,7 +140,7 @@ def test_a_picture_is_saved_with_its_json(browser: Any, made: package.Made, tmp_
         seen.clean()
 
 
-def test_the_theme_switch_and_the_film(browser: Any, made: package.Made) -> None:
+def test_the_theme_switch_and_the_film(browser: Any, made: package.Made, tmp_path: Path) -> None:
     with opened(browser, made.path, color_scheme="light", reduced_motion="reduce", **DESKTOP) as seen:
         page = seen.page
 
@@ -159,6 +159,12 @@ def test_the_theme_switch_and_the_film(browser: Any, made: package.Made) -> None
         page.wait_for_function(f"() => document.querySelector('#films p').textContent !== {json.dumps(still)}")
         play.click()
         assert play.inner_text() == "Play"
+        for number, method in enumerate(("filters", "maximize")):
+            with page.expect_download() as caught:
+                page.locator("#films figure").nth(number).get_by_text("JSON").click()
+            caught.value.save_as(tmp_path / method)
+            told = json.loads((tmp_path / method).read_text(encoding="utf-8"))
+            assert told["method"] == method and told["weights"] == made.contents.weights and told["epochs"][0] == 0
         seen.clean()
 
 

@@ -190,6 +190,7 @@ def _data(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str
             "units": made.units,
             "filters": made.filter_count,
             "film": {f"learned-{name}": text for name, text in made.film.items()},
+            "about": {f"learned-{name}": about for name, about in _film_made(contents, made).items()},
         }
     return {
         "title": contents.title,
@@ -203,6 +204,29 @@ def _data(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str
         "data_classes": list(contents.data_classes),
         "has_data": contents.has_data,
         "learned": film,
+    }
+
+
+def _film_made(contents: Contents, made: Learned) -> dict[str, dict[str, Any]]:
+    """Return how each film was made."""
+    shared = {
+        "epochs": [moment.epoch for moment in made.moments],
+        "seed": contents.seed,
+        "weights": contents.weights,
+        "weights_are_of": "the last epoch",
+        "torchloupe": __version__,
+    }
+    scale = "each filter from its smallest weight to its largest"
+    settings = {"steps": made.steps, "copies": 1}
+    return {
+        "filters": {"method": "filters", "channels": list(range(made.filter_count)), "scale": scale, **shared},
+        "pictures": {
+            "method": "maximize",
+            "layer": made.layer,
+            "channels": list(made.units),
+            "settings": settings,
+            **shared,
+        },
     }
 
 

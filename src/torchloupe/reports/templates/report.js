@@ -346,8 +346,10 @@
       };
       button.addEventListener("click", () => play(!timer));
       show(still ? last : 0); play(!still);
-      const save = el("a", { class: "button", href: "data:image/webp;base64," + film.film[key], download: key + ".webp", text: "Save" , "aria-label": "Save the animation: " + label });
-      $("films").append(el("figure", { class: "film" }, canvas, words, el("p", { class: "actions" }, button, save)));
+      const save = el("a", { class: "button", href: "data:image/webp;base64," + film.film[key], download: key + ".webp", text: "Save", "aria-label": "Save the animation: " + label });
+      const told = new Blob([JSON.stringify({ title: label, report: data.title, ...film.about[key] }, null, 1)], { type: "application/json" });
+      const how = el("a", { class: "button", href: URL.createObjectURL(told), download: key + ".json", text: "JSON", "aria-label": "Save how it was made: " + label });
+      $("films").append(el("figure", { class: "film" }, canvas, words, el("p", { class: "actions" }, button, save, how)));
     }
   }
 
