@@ -229,3 +229,14 @@ def test_it_prints(browser: Any, made: package.Made, tmp_path: Path) -> None:
         seen.page.pdf(path=str(tmp_path / "a.pdf"), format="A4")
         assert (tmp_path / "a.pdf").stat().st_size > 20_000
         seen.clean()
+
+
+def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: package.Made) -> None:
+    with opened(browser, made.path, color_scheme="dark", viewport={"width": 700, "height": 990}) as seen:
+        page = seen.page
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        pressed = page.locator("main button:not(.tile), main a.button, main select, main input").all()
+        assert pressed and not any(each.is_visible() for each in pressed)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 700
+        seen.clean()
