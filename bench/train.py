@@ -1,17 +1,17 @@
 """Time and work to an accuracy: the presets, beside the study's step and the recipe of airbench94-Muon, in one run.
 
-    python bench/train.py            # everything but `best`: about 1 1/2 hours on two cores
-    python bench/train.py --short        # one training of `quick`, the peers by their steps: 5 minutes
+    python bench/train.py --keep FOLDER           # everything but `best`: 80 minutes on two cores; stopped, it goes on
+    python bench/train.py --short                 # one training of `quick`, the peers by their steps: 5 minutes
 
 The test split is read at the end of each epoch to tell when a target was reached; the clock stands still meanwhile.
 """
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,13 +22,10 @@ from startup import measure, startup_table
 from torchloupe import data
 from torchloupe.config import PRESETS, TrainConfig, resolve, steps_of
 from torchloupe.data.dataset import Dataset
-from torchloupe.evaluate import judge, predict
-from torchloupe.metrics import read_metrics
 from torchloupe.models import build
 from torchloupe.prepare import arguments_of
-from torchloupe.train import train
+from trainings import TARGETS, Training, by_airbench, by_preset, kept
 from work import (
-    correlation,
     first_layers,
     mean_std,
     net_seconds,
@@ -40,79 +37,62 @@ from work import (
     training_flops,
 )
 
-TARGETS = (86.34, 88.0, 90.0)
+PEER = "airbench94-Muon"
 STUDY_STEPS = 10_166
 """Thirteen epochs of 782 steps of 64 pictures."""
 
 
 @dataclass(frozen=True)
 class Trainings:
-    """Several trainings by one recipe; accuracies in percent."""
+    """Several trainings by one recipe, and the work of one."""
 
     name: str
     epochs: float
     flops: float
-    seconds: Timed
-    plain: list[float]
-    flipped: list[float]
-    reached: dict[float, list[float]]
-    """Of each target, the seconds of those trainings that reached it, by the end of the epoch in which they did."""
-    smooth: Sequence[float] = ()
-    """Correlation of neighbouring pixels in each one's first-layer filters."""
+    each: tuple[Training, ...]
+
+    @property
+    def seconds(self) -> Timed:
+        """Seconds of each."""
+        return Timed(tuple(one.seconds for one in self.each))
+
+    def reached(self, target: float) -> list[float]:
+        """Return the seconds of those trainings that reached an accuracy."""
+        return [one.reached[str(target)] for one in self.each if str(target) in one.reached]
 
 
-def preset(dataset: Dataset, name: str, seeds: Sequence[int], amp: str) -> Trainings:
-    """Train by a preset with each seed."""
-    seconds: list[float] = []
-    plain: list[float] = []
-    flipped: list[float] = []
-    reached: dict[float, list[float]] = {target: [] for target in TARGETS}
-    smooth: list[float] = []
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder)
-            network = train(dataset, replace(PRESETS[name], seed=seed), out, device="cpu", amp=amp)
-            rows, times = read_metrics(out, "epoch"), read_metrics_of_time(out)
-        seconds.append(times[-1])
-        smooth.append(correlation(network.get_parameter("conv1.weight").detach()))
-        for flip, accuracies in ((False, plain), (True, flipped)):
-            said = predict(network, dataset.test.images, flip=flip, amp=amp)
-            accuracies.append(100 * judge(said, dataset.test.labels, dataset.classes).accuracy)
-        for target in TARGETS:
-            there = [t for t, row in zip(times, rows, strict=True) if 100 * row["test_accuracy"] >= target]
-            reached[target] += there[:1]
-        print(f"{name}, seed {seed}: {seconds[-1]:.1f} s, {plain[-1]:.2f} %, flips {flipped[-1]:.2f} %", flush=True)
+def preset_flops(dataset: Dataset, name: str) -> tuple[float, float]:
+    """Return epochs and floating-point operations of a training by a preset."""
     config = resolved(dataset, name)
     steps = steps_of(config, len(dataset.train))[1]
-    flops = training_flops(build(config.model, **arguments_of(config)), dataset.train.images.shape[-1], config, steps)
-    return Trainings(f"`{name}`", config.epochs, flops, Timed(tuple(seconds)), plain, flipped, reached, smooth)
+    net = build(config.model, **arguments_of(config))
+    return config.epochs, training_flops(net, dataset.train.images.shape[-1], config, steps)
 
 
-def read_metrics_of_time(out: Path) -> list[float]:
-    """Return the seconds of training at the end of each epoch."""
-    import json
+def airbench_flops(dataset: Dataset) -> tuple[float, float]:
+    """Return the same of the peer."""
+    step = step_flops(Airbench(torch.rand(200, 3, 32, 32)), 32, 200) / 200 * BATCH
+    return EPOCHS, step * EPOCHS * (len(dataset.train) // BATCH)
 
-    lines = (out / "timing.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["train_seconds"] for line in lines]
+
+def in_turn(dataset: Dataset, counts: dict[str, int], amp: str, keep: Path | None) -> list[Trainings]:
+    """Train by each recipe so many times, in turn: a machine's speed drifts."""
+    done: dict[str, list[Training]] = {name: [] for name, count in counts.items() if count}
+    for seed in range(max(counts.values())):
+        for name, each in done.items():
+            if seed < counts[name]:
+                recipe = partial(by_airbench, dataset) if name == PEER else partial(by_preset, dataset, name)
+                each.append(kept(keep, name, seed, partial(recipe, seed, amp)))
+    rows = []
+    for name, trained in done.items():
+        epochs, flops = airbench_flops(dataset) if name == PEER else preset_flops(dataset, name)
+        rows.append(Trainings(name if name == PEER else f"`{name}`", epochs, flops, tuple(trained)))
+    return rows
 
 
 def resolved(dataset: Dataset, name: str) -> TrainConfig:
     """Return a preset with nothing left open."""
     return resolve(PRESETS[name], ours=True, pictures=len(dataset.train))
-
-
-def airbench(dataset: Dataset, seeds: Sequence[int], amp: str) -> Trainings:
-    """Train the peer with each seed."""
-    flops = step_flops(Airbench(torch.rand(200, 3, 32, 32)), 32, 200) / 200 * BATCH
-    runs = []
-    for seed in seeds:
-        runs.append(train_airbench(dataset, seed, amp=amp))
-        run = runs[-1]
-        print(f"airbench, seed {seed}: {run.seconds:.1f} s, {100 * run.plain:.2f} %, flips {100 * run.flipped:.2f} %")
-    reached = {t: [r.seconds for r in runs if 100 * r.plain >= t] for t in TARGETS}
-    times = Timed(tuple(r.seconds for r in runs))
-    plain, flipped = [100 * r.plain for r in runs], [100 * r.flipped for r in runs]
-    return Trainings("airbench94-Muon", EPOCHS, flops * runs[0].steps, times, plain, flipped, reached)
 
 
 def trainings_table(rows: Sequence[Trainings], rate: float) -> str:
@@ -123,14 +103,14 @@ def trainings_table(rows: Sequence[Trainings], rate: float) -> str:
         cells.append(
             (
                 row.name,
-                len(row.plain),
+                len(row.each),
                 f"{row.epochs:g}",
                 f"{row.flops / 1e15:.3f}",
                 row.seconds,
-                mean_std(row.plain),
-                mean_std(row.flipped),
+                mean_std([one.plain for one in row.each]),
+                mean_std([one.flipped for one in row.each]),
                 f"{achieved / 1e9:.0f} ({achieved / rate:.0%})",
-                mean_std(list(row.smooth)) if row.smooth else "",
+                mean_std([one.smooth for one in row.each if one.smooth is not None]) if row.name != PEER else "",
             )
         )
     head = ["recipe", "n", "epochs", "PFLOP", "seconds of training: median (range)", "test accuracy, %: plain"]
@@ -142,7 +122,7 @@ def targets_table(rows: Sequence[Trainings]) -> str:
     cells = []
     for target in TARGETS:
         for row in rows:
-            found = row.reached[target]
+            found = row.reached(target)
             if found:
                 share = statistics.median(found) / row.seconds.median
                 part = Timed(tuple(found))
@@ -150,7 +130,7 @@ def targets_table(rows: Sequence[Trainings]) -> str:
                     (
                         f"{target:g} %",
                         row.name,
-                        f"{len(found)} of {len(row.plain)}",
+                        f"{len(found)} of {len(row.each)}",
                         part,
                         f"{row.flops * share / 1e15:.3f}",
                     )
@@ -202,7 +182,8 @@ def main() -> None:
     words.add_argument("--quick", type=int, default=5, help="trainings of `quick`")
     words.add_argument("--good", type=int, default=3, help="trainings of `good`")
     words.add_argument("--best", type=int, default=0, help="trainings of `best`")
-    words.add_argument("--airbench", type=int, default=3, help="trainings of airbench94-Muon")
+    words.add_argument("--airbench", type=int, default=2, help="trainings of airbench94-Muon")
+    words.add_argument("--keep", type=Path, help="folder for finished trainings, which are not done again")
     given = words.parse_args()
     torch.set_flush_denormal(True)
     dataset = data.load(given.data)
@@ -210,15 +191,13 @@ def main() -> None:
     study = {dt: study_seconds(dataset, mode) for dt, mode in (("float32", "off"), (dtype, given.amp))}
     rows = []
     if given.short:
-        rows.append(preset(dataset, "quick", [0], given.amp))
+        rows.extend(in_turn(dataset, {"quick": 1}, given.amp, given.keep))
         peer = [timed(lambda: train_airbench(dataset, 0, amp=given.amp, steps=2), runs=1, warm=0)]
         per_step = (peer[0].seconds[0]) / 2
         note = f"airbench94-Muon, by two steps of {EPOCHS * (len(dataset.train) // BATCH)}: {per_step:.1f} s a step."
     else:
-        names = [name for name in ("quick", "good", "best") if getattr(given, name)]
-        rows.extend(preset(dataset, name, range(getattr(given, name)), given.amp) for name in names)
-        if given.airbench:
-            rows.append(airbench(dataset, range(given.airbench), given.amp))
+        counts = {name: getattr(given, name) for name in ("quick", "good", "best")} | {PEER: given.airbench}
+        rows.extend(in_turn(dataset, counts, given.amp, given.keep))
         note = ""
     dtype, again = peak(given.amp)
     first = rows[0].seconds
