@@ -1,4 +1,4 @@
-"""`auto` takes the first of: the variable, the cache, ./data, the mirrors, the drawn figures."""
+"""`auto` takes the first of: the variable, ./data, the cache, the mirrors, the drawn figures."""
 
 import gc
 import hashlib
@@ -74,12 +74,12 @@ def test_the_order_of_auto(home: Home, server: BadServer, tmp_path: Path, monkey
     downloaded.unlink()
     server.log.clear()
 
-    home.put(home.data / "cat" / "1.png")
-    assert home.find("auto") == home.data
-    own = home.put(home.data / ARCHIVE)
-    assert home.find("auto") == own
     cached = home.put(home.cache / ARCHIVE)
     assert home.find("auto") == cached
+    home.put(home.data / "cat" / "1.png")
+    assert home.find("auto") == home.data, "own pictures, though CIFAR-10 was once downloaded"
+    own = home.put(home.data / ARCHIVE)
+    assert home.find("auto") == own
     mine = home.put(tmp_path / "mine" / "1.png").parent
     monkeypatch.setenv("TORCHLOUPE_DATA", str(mine))
     assert home.find("auto") == mine

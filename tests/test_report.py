@@ -285,8 +285,15 @@ def test_time_that_is_used_up_leaves_the_rest_out(run_folder: Path, tmp_path: Pa
     studied = subject(run_folder)
     planned, samples = prepare(studied, budget=None)
     made = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0.0, ()), samples, budget=1e-6)
-    assert made.refused and all("--budget" in why for _, _, why in made.refused)
-    assert "used up" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    (sentence,) = made.contents.left_out
+    assert (
+        "--budget was used up" in sentence
+        and "health; near-duplicates; " in sentence
+        and "maps of conv1, layer1.0" in sentence
+        and not made.refused
+    )
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "What is left out" in html and "used up" in html and "What the network refused" not in html
 
 
 def test_a_large_report_is_a_folder_with_an_index(

@@ -68,7 +68,7 @@ def place(studied: "Subject") -> Path:
 
 def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "Made":
     """Plan a report, say what it will cost, and write it."""
-    from torchloupe.reports import prepare, write
+    from torchloupe.reports import announced, prepare, write
 
     budget = seconds(options["budget"])
     layers = [name.strip() for name in options["layers"].split(",")] if options["layers"] else None
@@ -81,13 +81,12 @@ def make(studied: "Subject", out: Path, options: dict[str, Any], console: Consol
             budget=budget,
             seed=options["seed"],
         )
-    units = "all" if plan.amount.units is None else f"at most {plan.amount.units}"
-    console.say(f"Report {len(plan.layers)} layers, {units} units each, {len(samples.names)} sample pictures")
-    console.say(f"Time   about {duration(max(1.0, plan.seconds))} on this machine (estimated)")
-    for sentence in plan.omitted:
-        console.say(f"Note   {sentence}")
+    for line in announced(plan, samples):
+        console.say(line)
     with console.progress("report") as tick:
         made = write(studied, out, plan, samples, budget=budget, seed=options["seed"], tick=tick, say=console.say)
+    for sentence in made.contents.left_out[len(plan.omitted) :]:
+        console.say(f"Left out: {sentence}")
     for what, layer, why in made.refused:
         console.say(f"Left out: {what} of {layer}: {why}")
     console.say(f"\n{made.size / 2**20:.1f} MB in {duration(made.seconds)}; open it in any browser, offline:")

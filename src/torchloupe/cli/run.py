@@ -79,7 +79,7 @@ def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | N
     if (out / "config.json").is_file() and read_json(out / "config.json")["data"]["crc32"] != crc:
         raise UsageError(f"'{out}' was trained on other pictures than these of '{source}'. Name another --out.")
     if (out / "model.safetensors").is_file():
-        return f"train: '{out}' is trained already; another --out or --seed begins anew."
+        return f"train: '{out}' is trained already ({_trained(out)}); another --out begins anew."
     words = ["--out", str(out), "--device", options["device"]]
     if (out / "config.json").is_file():
         words += ["--resume"]
@@ -89,6 +89,15 @@ def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | N
     words += [f"--{name.replace('_', '-')}" for name in ("skip_bad", "offline", "quiet", "yes") if options[name]]
     train.main(words, standalone_mode=False)
     return None
+
+
+def _trained(out: Path) -> str:
+    """Say what a run was trained with."""
+    from torchloupe.runs import read_json
+
+    about = read_json(out / "config.json")
+    training = about.get("training") or {}
+    return f"{about['model']}, {training.get('epochs', 0):.4g} epochs, seed {training.get('seed', 0)}"
 
 
 def _test(out: Path, options: dict[str, Any]) -> str | None:

@@ -36,8 +36,8 @@ def find(
 ) -> Path | Literal["shapes"]:
     """Find the data set that `cifar10`, `cifar100` or `auto` stands for, downloading it if need be.
 
-    A name is looked for in the cache, in `./data`, at the mirrors. `auto` is `TORCHLOUPE_DATA`, then CIFAR-10 in the
-    cache, `./data` (CIFAR-10 or a folder or archive of own pictures), the mirrors if one answers within
+    A name is looked for in the cache, in `./data`, at the mirrors. `auto` is `TORCHLOUPE_DATA`, then `./data`
+    (CIFAR-10 or a folder or archive of own pictures), CIFAR-10 in the cache, the mirrors if one answers within
     `find_seconds`, and else "shapes", which `say` gets told as a few lines that fit a box.
 
     Raises:
@@ -77,7 +77,7 @@ def _auto(
             raise DataError(f"TORCHLOUPE_DATA names '{own}', which does not exist. Correct the variable, or unset it.")
         return path
     archive = known("cifar10")
-    here = _cifar_in(cache_folder(), archive) or _cifar_in(cwd / "data", archive) or _pictures_in(cwd / "data")
+    here = _cifar_in(cwd / "data", archive) or _pictures_in(cwd / "data") or _cifar_in(cache_folder(), archive)
     if here:
         return here
     began = time.monotonic()

@@ -83,8 +83,26 @@ def report(
     console = Console()
     with console.progress("planning the report"):
         planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
+    for line in announced(planned, samples):
+        console.say(line)
     with console.progress("report") as tick:
         return write(studied, Path(out), planned, samples, budget=budget, seed=seed, tick=tick)
+
+
+def announced(plan: Plan, samples: Images) -> list[str]:
+    """Return what is said of a report before it is made.
+
+    >>> from torchloupe.models import build
+    >>> planned = prepare(Subject(build("loupe")), layers=["conv1"], units=4)
+    >>> announced(*planned)[0]
+    'Report 2 layers, at most 4 units each, 8 sample pictures'
+    """
+    units = "all" if plan.amount.units is None else f"at most {plan.amount.units}"
+    return [
+        f"Report {len(plan.layers)} layers, {units} units each, {len(samples.names)} sample pictures",
+        f"Time   about {duration(max(1.0, plan.seconds))} on this machine (estimated)",
+        *(f"Note   {sentence}" for sentence in plan.omitted),
+    ]
 
 
 def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int) -> Images:
@@ -235,7 +253,7 @@ def contents_of(
         data_classes=studied.seen.get("classes", names),
         has_data=studied.pictures() is not None,
         looked=_looked(studied),
-        left_out=plan.omitted,
+        left_out=(*plan.omitted, *_late(making.late)),
         refused=making.refused,
         methods=sentences(plan.amount, len(tiles), studied.dataset() is not None),
         took=duration(time.monotonic() - began),
@@ -243,6 +261,15 @@ def contents_of(
         weights=studied.weights,
         surroundings=_surroundings(),
     )
+
+
+def _late(parts: Sequence[tuple[str, str]]) -> list[str]:
+    """Say what was not begun for lack of time."""
+    layers: dict[str, list[str]] = {}
+    for what, layer in parts:
+        layers.setdefault(what, []).append(layer)
+    said = [what if each == ["all"] else f"{what} of {', '.join(dict.fromkeys(each))}" for what, each in layers.items()]
+    return [f"The time of --budget was used up before: {'; '.join(said)}."] if said else []
 
 
 def _title(studied: Subject) -> str:

@@ -230,7 +230,8 @@ def plan(
     if amount.steps < TIERS[0].steps:
         said.append(
             f"To fit the time, pictures are made with {amount.steps} steps instead of {TIERS[0].steps}, "
-            f"{amount.copies} a unit, and {amount.pictures:,} test pictures are looked through at most; "
+            f"{amount.copies} a unit, {amount.examples} top examples are shown, {amount.pictures:,} test pictures are "
+            f"looked through at most, and units are ablated on {amount.ablated:,} (the last block's on all of those); "
             "a larger --budget gives more."
         )
     return Plan(tuple(chosen), amount, seconds, tuple(said))

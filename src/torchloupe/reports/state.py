@@ -38,13 +38,15 @@ class Making:
     """Test pictures outside of layers: mistakes."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     """What, of which layer, why."""
+    late: list[tuple[str, str]] = field(default_factory=list)
+    """What, of which layer, was not begun for lack of time."""
     done: float = 0.0
     total: float = 1.0
 
     def attempt(self, what: str, layer: str, make: Callable[[], T]) -> T | None:
-        """Make one part; what the network refuses, or the time does not allow, is noted, and None returned."""
+        """Make one part; what the network refuses, or time does not allow, is noted, and None returned."""
         if self.deadline is not None and time.monotonic() > self.deadline:
-            self.refused.append((what, layer, "left out: the time of --budget was used up"))
+            self.late.append((what, layer))
             return None
         try:
             return make()
