@@ -127,6 +127,51 @@ def test_a_channel_is_whole_behind_its_blocks_rectifier() -> None:
     assert rectified(plain, "0", picture) == "0", "what follows mixes channels"
 
 
+class Functional(nn.Module):
+    """A convolution, its normalisation, a ReLU that is no module; or, before activation, with a skip around them."""
+
+    def __init__(self, skip: bool) -> None:
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.relu, self.conv, self.fc, self.skip = nn.ReLU(), nn.Conv2d(4, 4, 1), nn.Linear(4, 3), skip
+
+    def forward(self, x: Tensor, silent: int | None = None) -> Tensor:
+        x = self.stem(x)
+        y = self.relu(self.bn(x)) if self.skip else F.relu(self.bn(x))
+        if silent is not None:
+            y = y * (torch.arange(4) != silent)[:, None, None]
+        y = self.conv(y) + x if self.skip else self.conv(y)
+        out: Tensor = self.fc(y.mean((2, 3)))
+        return out
+
+
+def test_behind_a_relu_that_is_no_module_a_channel_is_zeroed_after_its_normalisation() -> None:
+    net = stirred(Functional(skip=False)).double()
+    images, labels = data()
+    assert rectified(net, "stem", images[:1].double() / 255) == "bn"
+    found = ablate(net, "bn", images, labels, channels=[0, 1, 2, 3])
+    with_all = by_hand(net, net, images, labels).double().mean()
+    for channel in range(4):
+        without = by_hand(net, lambda x, c=channel: net(x, silent=c), images, labels).double().mean()
+        assert found.drop[channel].item() == pytest.approx((with_all - without).item())
+
+
+def test_a_rectifier_that_only_a_branch_passes_is_not_where_a_channel_is_whole() -> None:
+    picture = torch.rand(1, 3, 9, 11, dtype=torch.float64)
+    assert rectified(stirred(Functional(skip=True)).double(), "stem", picture) == "stem"
+    assert rectified(stirred(Functional(skip=True)).double(), "bn", picture) == "relu"
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x).mean((2, 3)) + self.b(x).relu().mean((2, 3))
+
+    assert rectified(Branches().double().eval(), "a", picture) == "a", "what ran next took the picture, not this"
+
+
 def test_what_cannot_be_ablated_is_refused() -> None:
     net, (images, labels) = stirred(Plain()), data()
     with pytest.raises(LayerError, match="no layer 'conv9'"):

@@ -11,6 +11,8 @@ from reporting import hostile_data, hostile_run
 from test_cli import one_sentence
 from torchloupe.cli.report import seconds, whole_number
 from torchloupe.errors import UsageError
+from torchloupe.runs import read_json
+from torchloupe.subject import subject
 
 LITTLE = ("--budget", "20s")
 
@@ -58,6 +60,48 @@ def test_the_same_options_mean_the_same_run(run: Run, pictures: Path) -> None:
     began = time.monotonic()
     assert run("run", "--data", pictures, *LITTLE, "--quiet").out.splitlines()[-1] == first.out.splitlines()[-1]
     assert time.monotonic() - began < 60
+
+
+def test_a_run_is_not_taken_for_one_with_other_settings(run: Run, pictures: Path) -> None:
+    words = ("run", "--data", pictures, *LITTLE, "--out", "r", "--quiet")
+    assert run(*words, "--seed", "3").code == 0
+    for other in (("--seed", "4"), ("--model", "resnet20"), ("--preset", "study")):
+        ended = run(*words, *other)
+        one_sentence(ended, 2, "was started with")
+    assert run(*words, "--seed", "3").code == 0 and run(*words).code == 0
+
+
+@pytest.mark.parametrize("name", ["cifar10", "loupe", "last"])
+def test_a_run_of_any_name_is_that_run(run: Run, pictures: Path, name: str) -> None:
+    ended = run("run", "--data", pictures, *LITTLE, "--out", name, "--quiet")
+    assert ended.code == 0 and ended.out.splitlines()[-1] == f"{name}/report.html", ended
+    assert read_json(Path(name) / "report.json")["of"]["weights"] == subject(Path(name).resolve()).weights
+
+
+def test_a_test_on_other_pictures_is_not_taken_for_the_runs(run: Run, pictures: Path, tmp_path: Path) -> None:
+    words = ("run", "--data", pictures, *LITTLE, "--out", "r", "--quiet")
+    assert run(*words).code == 0
+    own = read_json(Path("r/test.json"))
+    other = hostile_data(tmp_path / "other", train=2, test=3)
+    assert run("test", "r", "--data", other, "--out", "r").code == 0
+    assert read_json(Path("r/test.json"))["n"] != own["n"]
+    assert run(*words).code == 0 and read_json(Path("r/test.json"))["n"] == own["n"]
+
+
+def test_a_length_of_time_that_is_none_is_refused_before_the_training(run: Run, pictures: Path) -> None:
+    ended = run("run", "--data", pictures, "--budget", "soon", "--out", "r")
+    one_sentence(ended, 2, "--budget")
+    assert not Path("r").exists()
+
+
+def test_a_report_that_lacked_time_is_tried_again(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("run", "--data", pictures, *LITTLE, "--out", "r")
+    with monkeypatch.context() as patch:
+        patch.setattr("torchloupe.reports.SLACK", 0.0)
+        ended = run(*words)
+    assert ended.code == 0 and "was used up" in ended.err
+    assert "report: done already" not in run(*words).err
+    assert "report: done already" in run(*words).err
 
 
 def test_report_says_beforehand_what_it_costs_and_where_it_is(run: Run, tmp_path: Path) -> None:

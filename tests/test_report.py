@@ -285,7 +285,7 @@ def test_time_that_is_used_up_leaves_the_rest_out(run_folder: Path, tmp_path: Pa
     studied = subject(run_folder)
     planned, samples = prepare(studied, budget=None)
     made = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0.0, ()), samples, budget=1e-6)
-    (sentence,) = made.contents.left_out
+    (sentence,) = made.contents.late
     assert (
         "--budget was used up" in sentence
         and "health; near-duplicates; " in sentence

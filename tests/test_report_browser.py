@@ -164,7 +164,11 @@ def test_the_theme_switch_and_the_film(browser: Any, made: package.Made, tmp_pat
                 page.locator("#films figure").nth(number).get_by_text("JSON").click()
             caught.value.save_as(tmp_path / method)
             told = json.loads((tmp_path / method).read_text(encoding="utf-8"))
-            assert told["method"] == method and told["weights"] == made.contents.weights and told["epochs"][0] == 0
+            assert (
+                told["method"] == method
+                and told["weights_of_the_report"] == made.contents.weights
+                and told["epochs"][0] == 0
+            )
         seen.clean()
 
 

@@ -116,7 +116,7 @@ def test_without_data_they_are_generic_and_no_channel_has_a_best(tmp_path: Path,
         found, name = studied.statistics()
         assert name == "generic" and equal(found, generic(SIDE, SIDE))
         assert studied.best("relu") is None and studied.health(["relu"]) is None and studied.pictures() is None
-    assert equal(Subject(nn.ReLU()).statistics(1)[0], generic(224, 224, 1))
+    assert equal(Subject(nn.Conv2d(1, 2, 3)).statistics()[0], generic(224, 224, 1))
     with pytest.raises(DataError):
         Subject(network(), "lost").statistics()
 

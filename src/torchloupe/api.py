@@ -13,7 +13,7 @@ from torchloupe.catalog import METHODS, Method, find, load_function
 from torchloupe.console import Console, Tick
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
-from torchloupe.inputs import Images, from_anything, from_split, top_count, unasked
+from torchloupe.inputs import Images, coloured, from_anything, from_split, top_count, unasked
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject, subject
 
@@ -78,7 +78,7 @@ def _check(method: Method, settings: dict[str, Any]) -> None:
 
 def _parsed(name: str, value: Any) -> Any:
     """Read a position (y,x) or a direction that came as text or as a list from JSON."""
-    if name == "position" and isinstance(value, list):
+    if name in ("position", "canvas") and isinstance(value, list):
         return tuple(value)
     if not isinstance(value, str) or name not in ("position", "direction") or value in ("max", "center"):
         return value
@@ -91,13 +91,13 @@ def _parsed(name: str, value: Any) -> Any:
 def _pictures(studied: Subject, images: Any, seed: int, *, needed: bool) -> Images | None:
     if images is not None:
         named = isinstance(images, str | Path) or (isinstance(images, list | tuple) and isinstance(images[0], str))
-        return from_anything(images, studied.dataset() if named else None, studied.size)
+        return coloured(from_anything(images, studied.dataset() if named else None, studied.size), studied.model)
     if not needed:
         return None
     found = unasked(studied.dataset(), seed, studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")
-    return found
+    return coloured(found, studied.model)
 
 
 def _strongest(
@@ -139,8 +139,7 @@ def _needs(
     if "best" in method.needs:
         images = arguments.get("images")
         arguments["best"] = studied.best(resolve(studied.model, layer, images), progress)
-        split = studied.pictures() if arguments["best"] is not None else None
-        told["best_of"] = None if split is None else len(split)
+        told["best_of"] = None if arguments["best"] is None else studied.seen.get("pictures")
     return told
 
 

@@ -84,13 +84,14 @@ def reliability(
 ) -> Float[Tensor, "bins 3"]:
     """Return for equal bins of confidence how many pictures fall there, their mean confidence and their accuracy.
 
-    NaN for the means of an empty bin.
+    NaN for the means of an empty bin; pictures whose answer is not a number are in none.
 
     >>> reliability(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]), bins=2)[1].tolist()
     [2.0, 0.75, 0.5]
     """
     confidence, predicted = probabilities.double().max(1)
-    right = (predicted == labels).double()
+    known = confidence.isfinite()
+    confidence, right = confidence[known], (predicted == labels).double()[known]
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     zeros = torch.zeros(bins, dtype=torch.float64)
     count = torch.bincount(index, minlength=bins).double()

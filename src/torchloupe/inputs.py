@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchloupe.augment import to_float
 from torchloupe.data.dataset import Dataset, Split
@@ -19,6 +19,7 @@ from torchloupe.data.layout import is_picture
 from torchloupe.data.samples import samples
 from torchloupe.errors import DataError, UsageError
 from torchloupe.network import check_pictures
+from torchloupe.survey import example
 
 DRAWN = 16
 """Pictures that are drawn from the test split where none are named."""
@@ -127,6 +128,17 @@ def fallback(size: int | None) -> Images | None:
     (torch.Size([3, 32, 32]), None)
     """
     return None if size is None else from_words(("samples",), None, size)
+
+
+def coloured(images: Images, model: nn.Module) -> Images:
+    """Return colour pictures as grey ones for a network that takes one channel.
+
+    >>> coloured(fallback(32), nn.Conv2d(1, 4, 3)).pictures.shape
+    torch.Size([24, 1, 32, 32])
+    """
+    if images.pictures.shape[1] != 3 or example(model, 8).shape[1] != 1:
+        return images
+    return replace(images, pictures=images.pictures.mean(1, keepdim=True))
 
 
 def drawn(dataset: Dataset, seed: int, size: int | None, count: int = DRAWN) -> Images:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from torchloupe.console import Tick
 from torchloupe.receptive import effective_side, noise_pictures, receptive_fields
 from torchloupe.scores.health import health
@@ -9,8 +11,12 @@ from torchloupe.subject import Subject, spread_out
 from torchloupe.survey import Call, example, trace
 
 
-def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tuple[list[dict[str, Any]], int]:
+def rows_of(
+    studied: Subject, pictures: int, progress: Tick | None = None, picture: Tensor | None = None
+) -> tuple[list[dict[str, Any]], int]:
     """Return a row a layer, in the order of their first ends, and on how many test pictures dead channels were counted.
+
+    `picture`: of the size and channels that the network takes (default: a grey one).
 
     >>> from torch import nn
     >>> rows, _ = rows_of(Subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), 0)
@@ -18,8 +24,8 @@ def rows_of(studied: Subject, pictures: int, progress: Tick | None = None) -> tu
     ('3x3', (3, 3))
     """
     model = studied.model
-    calls = [call for call in trace(model) if call.channels is not None]
-    grey = example(model)
+    grey = example(model) if picture is None else picture[:1]
+    calls = [call for call in trace(model, grey) if call.channels is not None]
     sides = (int(grey.shape[2]), int(grey.shape[3]))
     fields, noise = receptive_fields(model, sides), noise_pictures(sides, colours=int(grey.shape[1]))
     split = studied.pictures() if pictures else None

@@ -26,6 +26,7 @@ from torchloupe.network import Network
 from torchloupe.prepare import fingerprint
 from torchloupe.scores.health import ChannelHealth, health
 from torchloupe.spectrum import PictureStatistics, generic, measure
+from torchloupe.survey import example
 
 PICTURES = 10_000
 """Test pictures that the health of channels is measured on, at most."""
@@ -65,13 +66,16 @@ class Subject:
 
     @property
     def weights(self) -> str:
-        """Sixteen digits that change when a weight or buffer does."""
+        """Sixteen digits that change when a weight, a buffer, the normalisation, the size or a class's name does."""
         if not self._weights:
             digest = hashlib.sha256()
             for name, tensor in sorted({**self.model.state_dict(), **dict(self.model.named_buffers())}.items()):
                 plain = tensor.detach().cpu().contiguous()
                 digest.update(f"{name} {plain.dtype} {list(plain.shape)}".encode())
                 digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
+            if isinstance(self.model, Network):
+                around = [self.model.mean, self.model.std, self.model.size, self.model.classes]
+                digest.update(json.dumps(around).encode())
             self._weights = digest.hexdigest()[:16]
         return self._weights
 
@@ -112,7 +116,7 @@ class Subject:
             return None
         return known.test if len(known.test) else known.train
 
-    def statistics(self, channels: int = 3) -> tuple[PictureStatistics, str]:
+    def statistics(self) -> tuple[PictureStatistics, str]:
         """Return spectrum and colours of its data and where they come from; generic ones where nothing is known."""
         run = self.origin.run if self.origin else None
         if self._given is None and run is not None and (run / "statistics.safetensors").is_file():
@@ -121,8 +125,8 @@ class Subject:
                 return PictureStatistics.from_tensors(tensors), str(about["data"])
         known = self.dataset()
         if known is None:
-            side = self.size or 224
-            return generic(side, side, channels), "generic"
+            _, channels, height, width = example(self.model).shape
+            return generic(height, width, channels), "generic"
         return keep_statistics(run if self._given is None else None, known), known.name
 
     def health(
@@ -138,8 +142,6 @@ class Subject:
         place = self.place() / f"health-{self.weights}.safetensors"
         kept, found = _kept(place)
         mine: dict[str, Any] = {"weights": self.weights, "figures": FIGURES}
-        if isinstance(self.model, Network):
-            mine["normalisation"] = json.dumps([self.model.mean, self.model.std, self.size])
         if known is None or split is None:
             if not mine.items() <= found.items() or any(layer not in kept for layer in layers):
                 return None

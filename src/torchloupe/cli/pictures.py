@@ -84,15 +84,15 @@ def pictures(model: str, **options: Any) -> None:
 
 
 def _images(studied: "Subject", options: dict[str, Any]) -> "Images":
-    from torchloupe.inputs import from_words, need_data, unasked
+    from torchloupe.inputs import coloured, from_words, need_data, unasked
 
     if options["pictures"]:
         own = studied.dataset() if need_data(options["pictures"]) else None
-        return from_words(options["pictures"], own, studied.size)
+        return coloured(from_words(options["pictures"], own, studied.size), studied.model)
     found = unasked(studied.dataset(), options["seed"], studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some with --pictures, or a data set with --data.")
-    return found
+    return coloured(found, studied.model)
 
 
 def line(row: "Made") -> str:

@@ -85,7 +85,7 @@ def make(studied: "Subject", out: Path, options: dict[str, Any], console: Consol
         console.say(line)
     with console.progress("report") as tick:
         made = write(studied, out, plan, samples, budget=budget, seed=options["seed"], tick=tick, say=console.say)
-    for sentence in made.contents.left_out[len(plan.omitted) :]:
+    for sentence in made.contents.late:
         console.say(f"Left out: {sentence}")
     for what, layer, why in made.refused:
         console.say(f"Left out: {what} of {layer}: {why}")

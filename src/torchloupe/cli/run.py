@@ -5,13 +5,15 @@ import webbrowser
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, loading, quiet, stack
-from torchloupe.config import PRESETS
+from torchloupe.cli.report import seconds
+from torchloupe.config import PRESETS, configure
 from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
 
@@ -39,6 +41,7 @@ def run(**options: Any) -> None:
     from torchloupe.cli.options import load_data
     from torchloupe.prepare import fingerprint
 
+    seconds(options["budget"])  # refused now, not after the training
     console = Console(options["quiet"])
     began = time.monotonic()
     dataset = load_data(options["data"], console, skip_bad=options["skip_bad"], offline=options["offline"])
@@ -78,6 +81,7 @@ def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | N
 
     if (out / "config.json").is_file() and read_json(out / "config.json")["data"]["crc32"] != crc:
         raise UsageError(f"'{out}' was trained on other pictures than these of '{source}'. Name another --out.")
+    _same_settings(out, options)
     if (out / "model.safetensors").is_file():
         return f"train: '{out}' is trained already ({_trained(out)}); another --out begins anew."
     words = ["--out", str(out), "--device", options["device"]]
@@ -89,6 +93,18 @@ def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | N
     words += [f"--{name.replace('_', '-')}" for name in ("skip_bad", "offline", "quiet", "yes") if options[name]]
     train.main(words, standalone_mode=False)
     return None
+
+
+def _same_settings(out: Path, options: dict[str, Any]) -> None:
+    """Refuse to go on with a run that was begun with other settings than those asked for."""
+    from torchloupe.cli.train import old_run
+
+    context, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
+    asked = {name: options[name] for name in ("model", "seed") if context.get_parameter_source(name) is not default}
+    config, names = configure(options["preset"], asked), list(asked)
+    if context.get_parameter_source("preset") is not default:
+        names += [field for field, value in asdict(PRESETS[options["preset"]]).items() if value is not None]
+    old_run(out, config, [name for name in names if name in asked or name not in ("model", "seed")])
 
 
 def _trained(out: Path) -> str:
@@ -105,7 +121,7 @@ def _test(out: Path, options: dict[str, Any]) -> str | None:
 
     if _tested(out):
         return "test: done already, with these weights."
-    words = [str(out), "--tta", "--device", options["device"]]
+    words = [_word(out), "--tta", "--device", options["device"]]
     words += [f"--{name.replace('_', '-')}" for name in ("skip_bad", "offline") if options[name]]
     test.main([*words, *(["--quiet"] if options["quiet"] else [])], standalone_mode=False)
     return None
@@ -116,14 +132,21 @@ def _tested(out: Path) -> bool:
 
     if not (out / "test.json").is_file():
         return False
-    return bool(read_json(out / "test.json").get("weights") == _subject(out).weights)
+    found = read_json(out / "test.json")
+    own = read_json(out / "config.json")["data"]["crc32"]
+    return bool(found.get("weights") == _subject(out).weights and found.get("crc32") == own)
+
+
+def _word(out: Path) -> str:
+    """Return what names a run and nothing else: `last` or `cifar10` alone would mean other networks."""
+    return str(out.resolve() if len(out.parts) == 1 else out)
 
 
 def _subject(out: Path) -> "Subject":
     from torchloupe.loading import open_model
     from torchloupe.subject import Subject
 
-    return Subject(open_model(out).network)
+    return Subject(open_model(_word(out)).network)
 
 
 def _report(out: Path, options: dict[str, Any], console: Console) -> str | None:
@@ -134,14 +157,15 @@ def _report(out: Path, options: dict[str, Any], console: Console) -> str | None:
     from torchloupe.runs import write_json
     from torchloupe.subject import Subject
 
-    network = open_model(out).network.to(pick_device(options["device"]))
+    network = open_model(_word(out)).network.to(pick_device(options["device"]))
     studied = Subject(network, offline=options["offline"], skip_bad=options["skip_bad"])
     of = {"weights": studied.weights, "torchloupe": __version__, "budget": options["budget"], "seed": options["seed"]}
     known = _known(out)
-    if known.get("of") == of and known["crc32"] == _crc(out / known["path"]):
+    if known and known["of"] == of and known["crc32"] == _crc(out / known["path"]):
         return "report: done already, of these weights."
     made = make(studied, out / "report.html", {**options, "layers": None, "units": None, "pictures": ()}, console)
-    about = {"of": of, "path": made.path.relative_to(out).as_posix(), "crc32": _crc(made.path)}
+    whole = None if made.contents.late else of  # what lacked time is tried again the next time
+    about = {"of": whole, "path": made.path.relative_to(out).as_posix(), "crc32": _crc(made.path)}
     write_json(out / "report.json", about)
     return None
 
@@ -158,4 +182,6 @@ def _known(out: Path) -> dict[str, Any]:
 
 
 def _crc(path: Path) -> str:
-    return f"{zlib.crc32(path.read_bytes()):08x}" if path.is_file() else ""
+    """Return a checksum of a report, of all its pages if it has several."""
+    pages = sorted(path.parent.glob("*.html")) if path.name == "index.html" else [path]
+    return f"{zlib.crc32(b''.join(page.read_bytes() for page in pages)):08x}" if path.is_file() else ""

@@ -58,7 +58,7 @@ def train(**options: Any) -> None:
     config = configure(options["preset"] or named["preset"] or "quick", values)
     old = None
     if options["resume"]:
-        out, old = _old_run(out, config, list(values))
+        out, old = old_run(out, config, list(values))
         config = old or config
         word = _old_data(out) if old else word
     if out is not None and old is None:
@@ -86,7 +86,7 @@ def _check_free(out: Path) -> None:
         check_free(out)
 
 
-def _old_run(out: Path | None, config: TrainConfig, names: list[str]) -> tuple[Path | None, TrainConfig | None]:
+def old_run(out: Path | None, config: TrainConfig, names: list[str]) -> tuple[Path | None, TrainConfig | None]:
     """Return the run to go on with and its settings; None where it has not begun yet.
 
     `names` are the settings in `config` that were asked for: they must be those of the run.

@@ -92,7 +92,7 @@ def maximize(
     position: tuple[int, int] | str | None = None,
     direction: Sequence[float] | None = None,
     parameterization: str = "fourier",
-    canvas: int | None = None,
+    canvas: int | tuple[int, int] | None = None,
     steps: int = 64,
     lr: float = 0.15,
     copies: int = 3,
@@ -109,8 +109,9 @@ def maximize(
     A unit is a channel's spatial mean; with `position` ((y, x) or "center") one neuron of it; with layer="output" a
     class logit; with `direction` a direction over channels; without `each`, the mean of all `channels` together.
     `parameterization` is fourier (Olah et al. 2017), maco (Fel et al. 2023) or pixel. `statistics` are spectrum and
-    colours of the network's data, `canvas` the picture's side (the network's own by default; nothing is resized). From
-    noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's best activations.
+    colours of the network's data, `canvas` the picture's side or sides (the network's own by default; nothing is
+    resized). From noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's
+    best activations.
 
     Raises:
         ModelError: no such layer, or no gradient passes through it.

@@ -14,7 +14,7 @@ from torchloupe.console import Console, Tick, duration
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.files import atomic_write
-from torchloupe.inputs import Images, drawn, from_words, need_data
+from torchloupe.inputs import Images, coloured, drawn, from_words, need_data
 from torchloupe.network import Network
 from torchloupe.reports.layers import PARTS, all_layers, sample_names
 from torchloupe.reports.learned import learned, snapshots
@@ -32,6 +32,8 @@ LARGEST = 15 * 2**20
 """Bytes above which the report becomes a folder with an index page."""
 BUDGET = 600.0
 """Seconds that a report may take where nothing is said."""
+MAKER = b'<meta name="generator" content="torchloupe '
+"""By which a page is known as one of a report."""
 SLACK = 1.5
 """How much longer than the budget it may go on before parts are left out: the estimate is one."""
 
@@ -117,7 +119,7 @@ def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int)
         return from_words(words, known if need_data(words) else None, studied.size)
     if known is not None:
         return drawn(known, seed, studied.size, count)
-    shown = from_words(("samples",), None, studied.size)
+    shown = coloured(from_words(("samples",), None, studied.size), studied.model)
     chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
     names = tuple(shown.names[i] for i in chosen)
     taken = None if shown.words is None else tuple(shown.words[i] for i in chosen)
@@ -178,9 +180,10 @@ def write(
     What the network refuses is listed in the report, which goes on.
     """
     began = time.monotonic()
+    out = out if out.suffix else out.with_suffix(".html")
     contents = contents_of(studied, plan, samples, budget=budget, seed=seed, tick=tick)
     html = _bytes(whole(contents))
-    folder = out.with_suffix("")
+    folder = _pages(out)
     if len(html) <= LARGEST:
         atomic_write(out, html)
         _forget(folder)
@@ -200,9 +203,23 @@ def _bytes(html: str) -> bytes:
     return html.encode("utf-8", "backslashreplace")  # a file's name need not be text
 
 
+def _pages(out: Path) -> Path:
+    """Return the folder of a report in several files: of the file's name, unless something else is there."""
+    folder = out.with_suffix("")
+    return folder if _ours(folder) or not folder.exists() else out.with_name(f"{out.stem}-pages")
+
+
+def _ours(folder: Path) -> bool:
+    """Whether a folder holds the pages of an older report."""
+    try:
+        return MAKER in (folder / INDEX).read_bytes()
+    except OSError:
+        return False
+
+
 def _forget(folder: Path) -> None:
     """Remove the pages of an older report in several files."""
-    if (folder / INDEX).is_file():
+    if _ours(folder):
         for path in [folder / INDEX, *folder.glob("layer-*.html")]:
             path.unlink()
         with suppress(OSError):
@@ -224,7 +241,7 @@ def contents_of(
     making = Making(studied, plan, samples, seed, deadline, tick)
     states = snapshots(studied.origin.run if studied.origin else None)
     making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
-    seen = outside(studied, plan.amount.pictures)
+    seen = making.attempt("how well it does", "all", lambda: outside(studied, plan.amount.pictures))
     making.step()
     tiles = sample_names(making)
     layers = all_layers(making)
@@ -253,7 +270,8 @@ def contents_of(
         data_classes=studied.seen.get("classes", names),
         has_data=studied.pictures() is not None,
         looked=_looked(studied),
-        left_out=(*plan.omitted, *_late(making.late)),
+        left_out=plan.omitted,
+        late=_late(making.late),
         refused=making.refused,
         methods=sentences(plan.amount, len(tiles), studied.dataset() is not None),
         took=duration(time.monotonic() - began),

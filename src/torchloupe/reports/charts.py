@@ -88,7 +88,8 @@ def line_chart(
 
 
 def _finite(x: Sequence[float], y: Sequence[float], log: bool) -> tuple[list[float], list[float]]:
-    pairs = [(float(a), float(b)) for a, b in zip(x, y, strict=True) if math.isfinite(b) and (b > 0 or not log)]
+    pairs = [(float(a), float(b)) for a, b in zip(x, y, strict=True)]
+    pairs = [(a, b) for a, b in pairs if math.isfinite(a) and math.isfinite(b) and (b > 0 or not log)]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 

@@ -28,6 +28,12 @@ MARKS = {
     "η": r"$\eta$",
     "–": "--",
     "…": r"\ldots{}",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "`": r"\textasciigrave{}",
+    "-": "{-}",
+    "\n": " ",
 }
 
 
@@ -43,7 +49,7 @@ def in_latex(value: Any) -> Any:
 
 
 def _in_latin(letter: str) -> bool:
-    return " " <= letter <= "~" or letter == "\n" or ("À" <= letter <= "ÿ" and unicodedata.category(letter)[0] == "L")
+    return " " <= letter <= "~" or ("À" <= letter <= "ÿ" and unicodedata.category(letter)[0] == "L")
 
 
 def in_markdown(value: Any) -> Any:

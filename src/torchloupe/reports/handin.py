@@ -26,6 +26,7 @@ from torchloupe.render import confusion, curves, save_figure
 from torchloupe.reports.escape import in_latex, in_markdown
 from torchloupe.reports.outside import Outside, outside
 from torchloupe.reports.plan import TIERS, layers_of, units_of
+from torchloupe.reports.state import canvas_of
 from torchloupe.reports.words import sentences
 from torchloupe.runs import environment
 from torchloupe.shown import Shown
@@ -71,7 +72,7 @@ def hand_in(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         made, refused = _figures(studied, samples, seen, folder, suffix, seed, progress)
-        rows, measured = rows_of(studied, 2000)
+        rows, measured = rows_of(studied, 2000, picture=samples.pictures)
         words = {
             "title": studied.title,
             "figures": made,
@@ -135,6 +136,9 @@ def _figures(
         except LoupeError as error:
             refused.append(f"{name}: {error}")
             continue
+        except Exception as error:  # whatever a user's network raises, the rest goes on
+            refused.append(f"{name}: {type(error).__name__} in the network: {(str(error).splitlines() or [''])[0]}.")
+            continue
         if paths:
             made.append(Figure(stem, tuple(path.name for path in paths), caption))
         if progress is not None:
@@ -170,12 +174,13 @@ def _jobs(studied: Subject, samples: Images, seen: Outside | None, seed: int) ->
     if not last:
         return
     known = (studied.health([last]) or {}).get(last)
+    canvas = canvas_of(studied, samples)
     units = list(units_of(_count(studied, last, one, seed), UNITS, known)[0])
     said = f"Pictures that drive units of {last} most, from noise; ×: over the strongest test picture."
-    yield "units", said, _shown(studied, "maximize", last, None, seed, channels=units, copies=1)
+    yield "units", said, _shown(studied, "maximize", last, None, seed, channels=units, copies=1, canvas=canvas)
     said = "Pictures that drive each class's logit most."
     classes = list(range(min(UNITS, _count(studied, OUTPUT, one, seed))))
-    yield "classes", said, _shown(studied, "maximize", OUTPUT, None, seed, channels=classes, copies=1)
+    yield "classes", said, _shown(studied, "maximize", OUTPUT, None, seed, channels=classes, copies=1, canvas=canvas)
     for layer in dict.fromkeys(name for name in (first, *_middle(studied, samples), last) if name):
         said = f"Inversion of {layer}: original, remade from all of its features, the same through random weights."
         yield f"inversion-{layer}", said, _shown(studied, "invert", layer, samples, seed)

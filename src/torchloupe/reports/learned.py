@@ -39,8 +39,8 @@ class Moment:
     epoch: float
     accuracy: float | None
     """On the probe's pictures; None without data."""
-    mended: tuple[tuple[int, str, str], ...]
-    """Tile, true class, what it was taken for: wrong here, right at every later snapshot."""
+    mended: tuple[tuple[int, str, str, str], ...]
+    """Tile, true class, what it was taken for, name: wrong here, right at every later snapshot."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Learned:
     """Name -> looping animation, base64 of WebP."""
     probe: int
     steps: int
+    seed: int
 
 
 def snapshots(run: Path | None, most: int = SNAPSHOTS) -> list[tuple[float, Path]]:
@@ -132,6 +133,7 @@ def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> di
                 channels=units,
                 copies=1,
                 steps=amount.steps,
+                canvas=making.canvas,
                 shifts=False,
                 seed=making.seed,
                 statistics=statistics,
@@ -193,16 +195,27 @@ def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Lea
     moments = tuple(Moment(e, r, m) for e, r, m in zip(epochs, right, mended, strict=True))
     count = int(made["filters"].shape[1]) if "filters" in made else 0
     units = tuple(made["unit"].tolist())
-    return Learned(moments, about["layer"], units, filters, pictures, count, film, len(made["index"]), about["steps"])
+    return Learned(
+        moments,
+        about["layer"],
+        units,
+        filters,
+        pictures,
+        count,
+        film,
+        len(made["index"]),
+        about["steps"],
+        about["seed"],
+    )
 
 
-def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, str, str], ...]]:
+def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, str, str, str], ...]]:
     """Return for each moment the pictures that were wrong then and right from the next moment on."""
     split, model = making.studied.pictures(), making.studied.model
     right = made["right"].bool()
     if split is None or not isinstance(model, Network):
         return [()] * len(right)
-    found: list[tuple[tuple[int, str, str], ...]] = []
+    found: list[tuple[tuple[int, str, str, str], ...]] = []
     for moment in range(len(right)):
         here = ~right[moment] & right[moment + 1 :].all(0) if moment + 1 < len(right) else torch.zeros_like(right[0])
         rows = here.nonzero().flatten().tolist()
@@ -212,7 +225,7 @@ def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, st
             index = int(made["index"][row])
             tile = making.photos.place(index, split.images[index])
             true, said = int(made["label"][row]), int(made["said"][moment, row])
-            tiles.append((tile, model.classes[true], model.classes[said]))
+            tiles.append((tile, model.classes[true], model.classes[said], split.names[index]))
         found.append(tuple(tiles))
     return found
 

@@ -66,6 +66,8 @@ class Contents:
     looked: str
     """What dead channels were counted on."""
     left_out: Sequence[str]
+    late: Sequence[str]
+    """What was not begun for lack of time."""
     refused: Sequence[tuple[str, str, str]]
     methods: Sequence[tuple[str, str]]
     took: str
@@ -123,7 +125,7 @@ def _page(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str
         blocks=blocks,
         samples=contents.samples,
         looked=contents.looked,
-        left_out=contents.left_out,
+        left_out=[*contents.left_out, *contents.late],
         refused=contents.refused,
         methods=contents.methods,
         took=contents.took,
@@ -211,9 +213,8 @@ def _film_made(contents: Contents, made: Learned) -> dict[str, dict[str, Any]]:
     """Return how each film was made."""
     shared = {
         "epochs": [moment.epoch for moment in made.moments],
-        "seed": contents.seed,
-        "weights": contents.weights,
-        "weights_are_of": "the last epoch",
+        "seed": made.seed,
+        "weights_of_the_report": contents.weights,
         "torchloupe": __version__,
     }
     scale = "each filter from its smallest weight to its largest"

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.budget import at_once
-from torchloupe.errors import LoupeError, ModelError
+from torchloupe.errors import LoupeError
 from torchloupe.hooks import OUTPUT, inspecting, maps
 from torchloupe.scores.ablation import RECTIFIERS
 from torchloupe.scores.health import ChannelHealth
@@ -151,7 +151,7 @@ def timed(
             seconds = []
             for _ in range(2):
                 began = time.perf_counter()
-                with suppress(ModelError):  # no gradient passes: what the report will say of it
+                with suppress(Exception):  # no gradient passes: what the report will say of it
                     torch.autograd.grad(maps(model, layer, x).sum(), x)
                 seconds.append(time.perf_counter() - began)
             found[layer] = min(seconds) / n

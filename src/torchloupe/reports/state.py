@@ -14,6 +14,7 @@ from torchloupe.console import Tick
 from torchloupe.data.dataset import Split
 from torchloupe.errors import LoupeError
 from torchloupe.inputs import Images
+from torchloupe.network import Network
 from torchloupe.prepare import take
 from torchloupe.reports.plan import Plan
 from torchloupe.reports.sprites import Pool
@@ -52,7 +53,7 @@ class Making:
             return make()
         except LoupeError as error:
             self.refused.append((what, layer, str(error)))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        except Exception as error:  # whatever a user's network raises, the report goes on
             first = (str(error).splitlines() or [""])[0]
             self.refused.append((what, layer, f"{type(error).__name__} in the network: {first}."))
         return None
@@ -66,6 +67,11 @@ class Making:
         self.done += share
         if self.tick is not None:
             self.tick(min(round(100 * self.done), round(100 * self.total)), round(100 * self.total))
+
+    @property
+    def canvas(self) -> tuple[int, int] | None:
+        """Height and width of pictures to make."""
+        return canvas_of(self.studied, self.samples)
 
     def split(self) -> Split | None:
         """Return the test pictures that are looked through."""
@@ -95,3 +101,18 @@ class Making:
             "settings": settings,
             "numbers": {name: [mean, std] for name, mean, std in shown.numbers()},
         }
+
+
+def canvas_of(studied: Subject, samples: Images) -> tuple[int, int] | None:
+    """Return height and width of pictures to make: those of the samples; None where the network says what it takes.
+
+    >>> from torch import nn
+    >>> from torchloupe.inputs import fallback
+    >>> canvas_of(Subject(nn.Conv2d(3, 8, 3)), fallback(48))
+    (48, 48)
+    """
+    model = studied.model
+    if isinstance(model, Network) and model.size is not None:
+        return None
+    height, width = samples.pictures.shape[2:]
+    return int(height), int(width)

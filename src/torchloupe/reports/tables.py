@@ -21,7 +21,8 @@ def layer_row(layer: Layer, href: str) -> dict[str, str]:
     '25 %'
     """
     field = layer.get("field")
-    sees = "" if field is None else f"{max(field)}{'*' if layer['clipped'] else ''}, {layer['effective']:.0f}"
+    sees = "" if field is None else f"{max(field)}{'*' if layer['clipped'] else ''}"
+    sees += f", {layer['effective']:.0f}" if sees and layer.get("effective") is not None else ""
     psnr = layer.get("psnr") or (None, None)
     return {
         "name": layer["name"],
@@ -84,7 +85,9 @@ def per_class(outside: Outside | None) -> list[tuple[str, float | None]]:
         return []
     shares = outside.figures["per_class"]
     known = [(name, shares.get(name)) for name in outside.classes]
-    return known if len(known) <= WIDEST else sorted(known, key=lambda each: each[1] or 0.0)[:WIDEST]
+    if len(known) <= WIDEST:
+        return known
+    return sorted(((name, share) for name, share in known if share is not None), key=lambda each: each[1])[:WIDEST]
 
 
 def classes_left(outside: Outside | None) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchloupe.data.dataset import Split
 from torchloupe.evaluate import labels_of
 from torchloupe.hooks import OUTPUT
-from torchloupe.inputs import Images, fallback, from_split
+from torchloupe.inputs import Images, coloured, fallback, from_split
 from torchloupe.network import Network
 from torchloupe.prepare import take
 from torchloupe.reports.kept import kept
@@ -58,7 +58,7 @@ def cards(units: Sequence[int], known: ChannelHealth | None, near: Nearest | Non
 def maximised(making: Making, layer: str, units: list[int], found: Layer) -> None:
     """Add the pictures that drive each unit most."""
     amount = making.plan.amount
-    steps = {"copies": amount.copies, "steps": amount.steps}
+    steps = {"copies": amount.copies, "steps": amount.steps, "canvas": making.canvas}
     shown = making.show("maximize", layer, channels=units, **steps)
     if shown is None:
         return
@@ -85,7 +85,8 @@ def driven(making: Making, layer: str, units: list[int], found: Layer) -> None:
     split = making.split()
     looked: Any = split
     if split is None:
-        every = fallback(making.studied.size) or making.samples
+        every = fallback(making.studied.size)
+        every = making.samples if every is None else coloured(every, making.studied.model)
         pictures = (every.pictures * 255).round().to(torch.uint8)
         looked = Split(pictures, torch.zeros(len(pictures), dtype=torch.int64), every.names)
     count = min(making.plan.amount.examples, len(looked.images))

@@ -43,8 +43,9 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
         ),
         (
             "Without a unit",
-            "Accuracy when the channel is set to zero everywhere, behind its block's rectifier, less accuracy with all "
-            "channels; the pictures it was measured on are said with the layer, as many of each class.",
+            "Accuracy when the channel is set to zero everywhere, behind its block's rectifier (the module named with "
+            "the layer), less accuracy with all channels; the pictures it was measured on are said there, too, as many "
+            "of each class.",
         ),
         ("Selectivity", "η², the share of a unit's variance over pictures that lies between classes, 0 to 1."),
         ("Random weights", "The same network, every weight drawn anew by seed; nothing else differs."),

@@ -12,7 +12,7 @@ from torchloupe.budget import at_once
 from torchloupe.device import at_least_float32, autocast
 from torchloupe.errors import UsageError
 from torchloupe.hooks import as_maps, inspecting, replacing
-from torchloupe.survey import Call, channel_list, placed, resolve, trace
+from torchloupe.survey import Call, channel_list, example, placed, resolve, trace
 
 BATCH = 100
 """Pictures that go through the first part of the network together."""
@@ -55,8 +55,9 @@ class Ablation:
 def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | None = None) -> str:
     """Return the layer behind whose output a channel of `layer` (a resolved name) is whole: the block's last ReLU.
 
-    From a convolution the way goes on through normalisation, pooling and a rectifier, if they are modules that follow
-    one another; a block that ends in its own rectifier is its own answer.
+    From a convolution the way goes on through normalisation, pooling and a rectifier, as far as they are modules that
+    follow one another and nothing else sees what the layer puts out; a block that ends in its own rectifier is its own
+    answer.
 
     >>> rectified(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)), "0")
     '2'
@@ -65,13 +66,26 @@ def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | 
     place = next((i for i, call in enumerate(calls) if call.name == layer), None)
     if place is None:
         return layer
-    found, channels = layer, calls[place].channels
+    sites, channels = [layer], calls[place].channels
     for call in _after(calls, place):
         if not isinstance(call.module, CHANNELWISE) or call.channels != channels:
             break
+        sites.append(call.name)
         if isinstance(call.module, RECTIFIERS):
-            return call.name
-    return found
+            break
+    shown = example(model) if picture is None else placed(model, picture[:1])
+    return next((site for site in reversed(sites[1:]) if _alone(model, layer, site, shown)), layer)
+
+
+def _alone(model: nn.Module, layer: str, site: str, picture: Float[Tensor, "1 c h w"]) -> bool:
+    """Whether all that the rest sees of a layer passes `site`: NaN in the one and zero in the other leave no trace."""
+    unknown, nothing = (
+        (lambda output, _: torch.full_like(output, torch.nan)),
+        (lambda output, _: torch.zeros_like(output)),
+    )
+    with inspecting(model), torch.no_grad(), replacing(model, layer, unknown), replacing(model, site, nothing):
+        said: Tensor = model(picture.clone())
+    return bool(said.isfinite().all())
 
 
 def _after(calls: Sequence[Call], place: int) -> list[Call]:

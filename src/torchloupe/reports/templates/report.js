@@ -389,7 +389,7 @@
   addEventListener("hashchange", () => go(false));
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("lens").open) return;
-    if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+    if (/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName) || event.target.matches(".twin-table, .scroll")) return;
     if (event.key === "/" && $("search")) { event.preventDefault(); $("search").focus(); return; }
     const at = route();
     if (!at || !data.layers.length) return;
