@@ -16,10 +16,13 @@ from typing import Any
 from torchloupe.checkpoint import read_tensors, save_tensors
 from torchloupe.console import duration
 from torchloupe.files import atomic_write
-from torchloupe.reports import contents_of, prepare
-from torchloupe.reports.learned import snapshots
+from torchloupe.hooks import OUTPUT
+from torchloupe.reports import prepare
+from torchloupe.reports.learned import learned, snapshots
+from torchloupe.reports.state import Making
+from torchloupe.reports.units import ablated
 from torchloupe.runs import read_json, write_json
-from torchloupe.subject import subject
+from torchloupe.subject import Subject, subject
 
 HOME = Path(__file__).parent.parent / "src" / "torchloupe" / "shipped"
 AS_IT_IS = ("test.json", "confusion.csv", "statistics.safetensors")
@@ -40,8 +43,7 @@ def main() -> None:
         if "accuracy_flip_tta" not in read_json(each / "test.json"):
             words.error(f"'{each}' was not tested with --tta")
     studied = subject(run)
-    planned, samples = prepare(studied, budget=None, units="all")
-    contents_of(studied, planned, samples)  # leaves what it measured in the run
+    measured(studied)
     home.mkdir(parents=True, exist_ok=True)
     for old in home.iterdir():
         old.unlink()
@@ -62,6 +64,20 @@ def main() -> None:
     atomic_write(home / "README.md", card(given.name, given.runs, about, home, given.options).encode())
     size = sum(path.stat().st_size for path in home.iterdir())
     print(f"{home}: {size / 1e6:.2f} MB; snapshots seen: {len(snapshots(run))}")
+
+
+def measured(studied: Subject) -> None:
+    """Measure of every unit what takes the data, and leave it in the run: health, ablation, how it learned."""
+    planned, samples = prepare(studied, budget=None, units="all")
+    making = Making(studied, planned, samples, 0, None)
+    blocks = [layer for layer in planned.layers if layer != OUTPUT]
+    known = studied.health(list(planned.layers))
+    assert known is not None
+    for layer in blocks:
+        units = list(range(len(known[layer].best)))
+        ablated(making, layer, units, {"about": {}, "units": []}, last=layer == blocks[-1])
+        print(f"{layer}: {len(units)} units", flush=True)
+    assert learned(making) is not None and not making.refused, making.refused
 
 
 def _data(about: dict[str, Any]) -> dict[str, Any]:

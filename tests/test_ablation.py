@@ -1,6 +1,7 @@
 """Ablation against a plain evaluation of the network with one channel's output set to zero by hand."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ def test_behind_a_relu_that_is_no_module_a_channel_is_zeroed_after_its_normalisa
     found = ablate(net, "bn", images, labels, channels=[0, 1, 2, 3])
     with_all = by_hand(net, net, images, labels).double().mean()
     for channel in range(4):
-        without = by_hand(net, lambda x, c=channel: net(x, silent=c), images, labels).double().mean()
+        without = by_hand(net, partial(net, silent=channel), images, labels).double().mean()
         assert found.drop[channel].item() == pytest.approx((with_all - without).item())
 
 
@@ -167,7 +168,8 @@ def test_a_rectifier_that_only_a_branch_passes_is_not_where_a_channel_is_whole()
             self.a, self.b = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.a(x).mean((2, 3)) + self.b(x).relu().mean((2, 3))
+            out: Tensor = self.a(x).mean((2, 3)) + self.b(x).relu().mean((2, 3))
+            return out
 
     assert rectified(Branches().double().eval(), "a", picture) == "a", "what ran next took the picture, not this"
 

@@ -244,3 +244,16 @@ def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: 
         assert pressed and not any(each.is_visible() for each in pressed)
         assert page.evaluate("document.documentElement.scrollWidth") <= 700
         seen.clean()
+
+
+def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: package.Made) -> None:
+    with opened(browser, made.path, "#/layer2.0", **PHONE) as seen:
+        page = seen.page
+        table = page.locator("#panel .twin-table").first
+        table.focus()
+        before = page.evaluate("location.hash")
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        assert page.evaluate("location.hash") == before
+        page.wait_for_function("() => document.querySelector('#panel .twin-table').scrollLeft > 0")
+        seen.clean()

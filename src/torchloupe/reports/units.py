@@ -141,8 +141,8 @@ def mapped(making: Making, layer: str, units: list[int], found: Layer) -> None:
         return
     values = shown.maps[:, units].float()
     low, high = (getattr(values.flatten(2), end)(2)[..., None, None] for end in ("amin", "amax"))
-    coloured = tinted(values, "viridis", low, high).transpose(0, 1)
-    found["sprites"]["maps"] = sprite(reduced(coloured.flatten(0, 1))).plain()
+    tiles = tinted(values, "viridis", low, high).transpose(0, 1)
+    found["sprites"]["maps"] = sprite(reduced(tiles.flatten(0, 1))).plain()
     found["sprites"]["pca"] = sprite(reduced(rgb(shown.pca.float()))).plain()
     found["about"]["maps"] = {**making.about(shown), "scale": "each map from its own minimum to its maximum"}
     n = len(values)
