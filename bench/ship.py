@@ -53,6 +53,7 @@ def main() -> None:
     write_json(home / "config.json", about)
     for name in AS_IT_IS:
         shutil.copyfile(run / name, home / name)
+    write_json(home / "test.json", {**read_json(home / "test.json"), "model": given.name})
     for kind in MEASURED:
         for path in run.glob(f"{kind}-*{studied.weights}.safetensors"):
             shutil.copyfile(path, home / path.name)

@@ -63,6 +63,7 @@ NO_EXAMPLE = {
     "loading.py:find_weights": "needs runs",
     "loading.py:read_weights": "needs a file",
     "reports/__init__.py:write": "report calls it",
+    "cli/train.py:old_run": "needs a run that was begun",
     "reports/__init__.py:contents_of": "report shows it",
     "reports/units.py:maximised": "report shows it",
     "reports/units.py:driven": "report shows it",

@@ -9,7 +9,9 @@ import pytest
 
 from torchloupe.cli import COMMANDS, group
 
-README = Path(__file__).parents[1] / "README.md"
+HOME = Path(__file__).parents[1]
+README = HOME / "README.md"
+PAGES = [README, *sorted((HOME / "docs").glob("*.md"))]
 
 
 def blocks(language: str) -> list[str]:
@@ -26,12 +28,35 @@ def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         if "logits" in names:
             assert tuple(names["logits"].shape) == (8, 10)  # type: ignore[attr-defined]
         else:
-            assert (tmp_path / "inversion.png").stat().st_size > 1000
+            for name in ("filters.png", "units.png", "inversion.png", "report.html"):
+                assert (tmp_path / name).stat().st_size > 500, name
 
 
-def test_every_command_line_has_options_that_exist() -> None:
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("torchloupe ")]
-    assert len(lines) >= 5
+def commands(page: Path) -> list[str]:
+    """Every command line of a page: whole lines of it, or what stands between backticks."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", "")
+    fenced = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    plain = re.findall(r"`(torchloupe show [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [*(line for line in fenced if line.startswith("torchloupe ")), *plain]
+
+
+def test_each_picture_is_made_by_the_command_beside_it() -> None:
+    made = (HOME / "docs" / "pictures" / "make.sh").read_text(encoding="utf-8")
+    for page in PAGES:
+        shown = re.findall(
+            r"(?:!\[.*?\]\(|srcset=\"|src=\")((?:docs/)?pictures/[^)\"]+)", page.read_text(encoding="utf-8")
+        )
+        said = [line for line in commands(page) if f"{line} --out" in made]
+        for place in shown:
+            assert (page.parent / place).is_file(), place
+            name = Path(place).name
+            assert name.startswith("report-") or any(f"{line} --out {name}\n" in made for line in said), (page, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_line_has_options_that_exist(page: Path) -> None:
+    lines = commands(page)
+    assert len(lines) >= 2
     for line in lines:
         words = shlex.split(line, comments=True)[1:]
         command = group.get_command(None, words[0])  # type: ignore[arg-type]
@@ -39,7 +64,7 @@ def test_every_command_line_has_options_that_exist() -> None:
         if isinstance(command, click.Group):
             command = command.get_command(click.Context(command), words[1])
             assert command is not None, line
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= known, line
 
 

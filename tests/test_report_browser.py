@@ -247,7 +247,7 @@ def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: 
 
 
 def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: package.Made) -> None:
-    with opened(browser, made.path, "#/layer2.0", **PHONE) as seen:
+    with opened(browser, made.path, "#/layer2.0", viewport={"width": 230, "height": 800}) as seen:
         page = seen.page
         table = page.locator("#panel .twin-table").first
         table.focus()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torchloupe.reports.layers import PARTS, all_layers, sample_names
 from torchloupe.reports.learned import learned, snapshots
 from torchloupe.reports.outside import Outside, outside, training_curves, training_facts
 from torchloupe.reports.page import INDEX, Contents, parts, whole
+from torchloupe.reports.place import folder_of, forget
 from torchloupe.reports.plan import Plan, plan
 from torchloupe.reports.sprites import reduced, sprite
 from torchloupe.reports.state import Making
@@ -32,8 +32,6 @@ LARGEST = 15 * 2**20
 """Bytes above which the report becomes a folder with an index page."""
 BUDGET = 600.0
 """Seconds that a report may take where nothing is said."""
-MAKER = b'<meta name="generator" content="torchloupe '
-"""By which a page is known as one of a report."""
 SLACK = 1.5
 """How much longer than the budget it may go on before parts are left out: the estimate is one."""
 
@@ -183,12 +181,12 @@ def write(
     out = out if out.suffix else out.with_suffix(".html")
     contents = contents_of(studied, plan, samples, budget=budget, seed=seed, tick=tick)
     html = _bytes(whole(contents))
-    folder = _pages(out)
+    folder = folder_of(out)
     if len(html) <= LARGEST:
         atomic_write(out, html)
-        _forget(folder)
+        forget(folder)
         return Made(out, len(html), time.monotonic() - began, tuple(contents.refused), contents)
-    _forget(folder)
+    forget(folder)
     size = 0
     for name, text in parts(contents).items():
         atomic_write(folder / name, _bytes(text))
@@ -201,29 +199,6 @@ def write(
 
 def _bytes(html: str) -> bytes:
     return html.encode("utf-8", "backslashreplace")  # a file's name need not be text
-
-
-def _pages(out: Path) -> Path:
-    """Return the folder of a report in several files: of the file's name, unless something else is there."""
-    folder = out.with_suffix("")
-    return folder if _ours(folder) or not folder.exists() else out.with_name(f"{out.stem}-pages")
-
-
-def _ours(folder: Path) -> bool:
-    """Whether a folder holds the pages of an older report."""
-    try:
-        return MAKER in (folder / INDEX).read_bytes()
-    except OSError:
-        return False
-
-
-def _forget(folder: Path) -> None:
-    """Remove the pages of an older report in several files."""
-    if _ours(folder):
-        for path in [folder / INDEX, *folder.glob("layer-*.html")]:
-            path.unlink()
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def contents_of(

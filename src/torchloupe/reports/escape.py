@@ -32,8 +32,8 @@ MARKS = {
     "]": "{]}",
     "*": "{*}",
     "`": r"\textasciigrave{}",
-    "-": "{-}",
     "\n": " ",
+    "\0": "{}",
 }
 
 
@@ -45,7 +45,8 @@ def in_latex(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    return "".join(MARKS.get(letter, letter if _in_latin(letter) else "?") for letter in value)
+    apart = value.replace("--", "-\0-").replace("--", "-\0-")  # else two hyphens become a dash
+    return "".join(MARKS.get(letter, letter if _in_latin(letter) else "?") for letter in apart)
 
 
 def _in_latin(letter: str) -> bool:

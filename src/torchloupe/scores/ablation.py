@@ -128,7 +128,7 @@ def ablate(
     asked = channel_list(channels, counts.get(name) or 0, name)
     right, shared = None, True
     with inspecting(model), torch.no_grad(), autocast(example.device, amp):
-        right = _all(_Shared(model, name, example), images, labels, asked, size, progress)
+        right = _all(_Shared(model, name, example, len(asked)), images, labels, asked, size, progress)
         if right is None:
             shared = False
             right = _all(_Single(model, name, example), images, labels, asked, size, progress)
@@ -169,9 +169,10 @@ class _Single:
 class _Shared(_Single):
     """The rest of the network runs on all copies of a batch, each without another channel, and one untouched."""
 
-    def __init__(self, model: nn.Module, layer: str, example: Tensor) -> None:
+    def __init__(self, model: nn.Module, layer: str, example: Tensor, channels: int) -> None:
         super().__init__(model, layer, example)
         room = max(2 * self.batch, min(AT_ONCE, 8 * at_once(model, "", example)))
+        self.batch = max(1, min(self.batch, room // (channels + 1)))  # so that the first part runs once, if it can be
         self.at_once = max(1, room // self.batch - 1)
 
     def __call__(self, pictures: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
