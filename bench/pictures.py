@@ -216,8 +216,7 @@ def _beside(
 def growth(loupe: str, data: str) -> str:
     """Seconds against units, pictures and size."""
     studied = prepared(loupe, data)
-    layer = resolve(studied.model, "last")
-    best = studied.best(layer)
+    best = studied.best(resolve(studied.model, "last"))
     assert best is not None
     split = studied.pictures()
     assert split is not None

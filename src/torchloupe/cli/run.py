@@ -101,10 +101,11 @@ def _same_settings(out: Path, options: dict[str, Any]) -> None:
 
     context, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
     asked = {name: options[name] for name in ("model", "seed") if context.get_parameter_source(name) is not default}
-    config, names = configure(options["preset"], asked), list(asked)
+    names = list(asked)
     if context.get_parameter_source("preset") is not default:
-        names += [field for field, value in asdict(PRESETS[options["preset"]]).items() if value is not None]
-    old_run(out, config, [name for name in names if name in asked or name not in ("model", "seed")])
+        own = asdict(PRESETS[options["preset"]]).items()
+        names += [name for name, value in own if value is not None and name not in ("model", "seed")]
+    old_run(out, configure(options["preset"], asked), names)
 
 
 def _trained(out: Path) -> str:

@@ -26,7 +26,7 @@ from torchloupe.render import confusion, curves, save_figure
 from torchloupe.reports.escape import in_latex, in_markdown
 from torchloupe.reports.outside import Outside, outside
 from torchloupe.reports.plan import TIERS, layers_of, units_of
-from torchloupe.reports.state import canvas_of
+from torchloupe.reports.state import canvas_of, why
 from torchloupe.reports.words import sentences
 from torchloupe.runs import environment
 from torchloupe.shown import Shown
@@ -133,11 +133,8 @@ def _figures(
         stem = f"figure-{len(made) + 1:02d}-" + re.sub(r"[^A-Za-z0-9]+", "-", name)
         try:
             paths = draw(folder / f"{stem}.{suffix}")
-        except LoupeError as error:
-            refused.append(f"{name}: {error}")
-            continue
         except Exception as error:  # whatever a user's network raises, the rest goes on
-            refused.append(f"{name}: {type(error).__name__} in the network: {(str(error).splitlines() or [''])[0]}.")
+            refused.append(f"{name}: {why(error)}")
             continue
         if paths:
             made.append(Figure(stem, tuple(path.name for path in paths), caption))

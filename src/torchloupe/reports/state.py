@@ -51,11 +51,8 @@ class Making:
             return None
         try:
             return make()
-        except LoupeError as error:
-            self.refused.append((what, layer, str(error)))
         except Exception as error:  # whatever a user's network raises, the report goes on
-            first = (str(error).splitlines() or [""])[0]
-            self.refused.append((what, layer, f"{type(error).__name__} in the network: {first}."))
+            self.refused.append((what, layer, why(error)))
         return None
 
     def show(self, name: str, layer: str, images: Any = None, **settings: Any) -> Shown | None:
@@ -101,6 +98,17 @@ class Making:
             "settings": settings,
             "numbers": {name: [mean, std] for name, mean, std in shown.numbers()},
         }
+
+
+def why(error: Exception) -> str:
+    """Say in one sentence what the network, or torchloupe for it, refused.
+
+    >>> why(LoupeError("there is no such layer.")), why(KeyError("bn"))
+    ('there is no such layer.', "KeyError in the network: 'bn'.")
+    """
+    if isinstance(error, LoupeError):
+        return str(error)
+    return f"{type(error).__name__} in the network: {(str(error).splitlines() or [''])[0]}."
 
 
 def canvas_of(studied: Subject, samples: Images) -> tuple[int, int] | None:
