@@ -13,7 +13,7 @@ from torchloupe.catalog import METHODS, Method, find, load_function
 from torchloupe.console import Console, Tick
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
-from torchloupe.inputs import Images, coloured, from_anything, from_split, top_count, unasked
+from torchloupe.inputs import Images, coloured, from_anything, from_split, need_data, top_count, unasked
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject, subject
 
@@ -53,9 +53,9 @@ def run(
     if (count := top_count(images)) and method.from_a_position:
         taken, arguments["channels"], arguments["position"] = _strongest(studied, wanted, channels, count, progress)
         arguments["images"] = taken.pictures
-    elif method.takes in ("pictures", "start"):
-        taken = _pictures(studied, images, seed, needed=method.takes == "pictures")
-        arguments["images"] = None if taken is None else taken.pictures
+    elif method.takes == "pictures" or (method.takes == "start" and images is not None):
+        taken = looked_at(studied, images, seed)
+        arguments["images"] = taken.pictures
     elif method.takes == "dataset":
         arguments["dataset"] = _split(studied, images)
     told = _needs(method, studied, wanted, arguments, progress)
@@ -88,12 +88,19 @@ def _parsed(name: str, value: Any) -> Any:
         raise UsageError(f"{name} {value!r} is not a list of numbers like 3,4.") from None
 
 
-def _pictures(studied: Subject, images: Any, seed: int, *, needed: bool) -> Images | None:
+def looked_at(studied: Subject, images: Any = None, seed: int = 0) -> Images:
+    """Return the pictures to look at: the given ones, else some of the data drawn by seed, else samples.
+
+    Raises:
+        UsageError: none are given, and neither the data nor the network's size is known.
+
+    >>> looked_at(Subject(nn.Conv2d(3, 8, 3)), "samples:0-2").pictures.shape[:2]
+    torch.Size([3, 3])
+    """
     if images is not None:
-        named = isinstance(images, str | Path) or (isinstance(images, list | tuple) and isinstance(images[0], str))
-        return coloured(from_anything(images, studied.dataset() if named else None, studied.size), studied.model)
-    if not needed:
-        return None
+        words = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
+        known = studied.dataset() if need_data([str(word) for word in words if isinstance(word, str | Path)]) else None
+        return coloured(from_anything(images, known, studied.size), studied.model)
     found = unasked(studied.dataset(), seed, studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")

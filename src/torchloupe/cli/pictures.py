@@ -20,12 +20,9 @@ from torchloupe.cli.options import (
     stack,
 )
 from torchloupe.console import Console, duration
-from torchloupe.errors import UsageError
 
 if TYPE_CHECKING:
-    from torchloupe.inputs import Images
     from torchloupe.study_set import Made
-    from torchloupe.subject import Subject
 
 
 @click.command()
@@ -44,6 +41,7 @@ def pictures(model: str, **options: Any) -> None:
     Sample pictures, filters, all maps of the first and the last layer, pictures reconstructed by one filter and by all
     (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
     """
+    from torchloupe.api import looked_at
     from torchloupe.device import pick_device
     from torchloupe.loading import own_run
     from torchloupe.look import Look
@@ -55,7 +53,7 @@ def pictures(model: str, **options: Any) -> None:
     began = time.monotonic()
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = Subject(network, options["data"], offline=options["offline"])
-    images = _images(studied, options)
+    images = looked_at(studied, options["pictures"] or None, options["seed"])
     if not options["pictures"] and studied.dataset() is None:
         console.say(STAND_IN)
     run = own_run(studied.origin.run if studied.origin else None)
@@ -81,18 +79,6 @@ def pictures(model: str, **options: Any) -> None:
     count = sum(len(row.files) for row in made)
     console.say(f"\n{count} sheets in {duration(time.monotonic() - began)}, with raw tensors and JSON beside them, in")
     click.echo(str(folder))
-
-
-def _images(studied: "Subject", options: dict[str, Any]) -> "Images":
-    from torchloupe.inputs import coloured, from_words, need_data, unasked
-
-    if options["pictures"]:
-        own = studied.dataset() if need_data(options["pictures"]) else None
-        return coloured(from_words(options["pictures"], own, studied.size), studied.model)
-    found = unasked(studied.dataset(), options["seed"], studied.size)
-    if found is None:
-        raise UsageError("there are no pictures to look at: name some with --pictures, or a data set with --data.")
-    return coloured(found, studied.model)
 
 
 def line(row: "Made") -> str:
