@@ -34,6 +34,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("models", nargs="+")
     words.add_argument("--budget", type=float, default=600.0)
+    words.add_argument("--keep", type=Path, help="folder for the reports, to look at")
     given = words.parse_args()
     from playwright.sync_api import sync_playwright
 
@@ -43,7 +44,8 @@ def main() -> None:
         for number, model in enumerate(given.models):
             studied = subject(model)
             planned, samples = prepare(studied, budget=given.budget)
-            made = write_report(studied, Path(scratch) / f"{number}.html", planned, samples, budget=given.budget)
+            path = (given.keep or Path(scratch)) / f"{number}.html"
+            made = write_report(studied, path, planned, samples, budget=given.budget)
             opened = sorted(opening(browser, made.path) for _ in range(OPENINGS))
             units = sum(len(layer["units"]) for layer in made.contents.layers)
             rows.append(

@@ -257,3 +257,20 @@ def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: pack
         assert page.evaluate("location.hash") == before
         page.wait_for_function("() => document.querySelector('#panel .twin-table').scrollLeft > 0")
         seen.clean()
+
+
+def test_the_chosen_layer_is_in_sight_where_layers_scroll_sideways(browser: Any, made: package.Made) -> None:
+    with opened(browser, made.path, "#/output", viewport={"width": 230, "height": 800}) as seen:
+        page = seen.page
+        assert page.evaluate(
+            "() => { const r = document.getElementById('rail'); return r.scrollWidth > r.clientWidth }"
+        )
+        for name in ("output", "conv1"):
+            page.evaluate("(name) => { location.hash = '#/' + name }", name)
+            page.wait_for_function(
+                "(name) => { const a = document.querySelector('#rail [aria-current]');"
+                " const [i, o] = [a, a.closest('ol')].map((e) => e.getBoundingClientRect());"
+                " return a.dataset.layer === name && i.left >= o.left - 1 && i.right <= o.right + 1 }",
+                arg=name,
+            )
+        seen.clean()

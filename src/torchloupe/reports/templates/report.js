@@ -152,6 +152,11 @@
     if (l.ablation) facts.push("ablated behind " + l.ablation.site + ", " + l.ablation.pictures.toLocaleString("en") + " pictures, " + percent(l.ablation.accuracy, 2) + " with all");
     return el("ul", { class: "chips" }, ...facts.map((text) => el("li", { text })));
   }
+  function reveal(box, item) { // scrolls the box alone, not the page
+    const outer = box.getBoundingClientRect(), inner = item.getBoundingClientRect();
+    box.scrollLeft += Math.max(0, inner.right - outer.right) + Math.min(0, inner.left - outer.left);
+    box.scrollTop += Math.max(0, inner.bottom - outer.bottom) + Math.min(0, inner.top - outer.top);
+  }
   function showLayer(name, unit) {
     const l = layer(name), panel = $("panel");
     if (!l) { panel.replaceChildren(el("p", { class: "note", text: "There is no layer " + name + " in this report." })); return; }
@@ -170,6 +175,8 @@
     for (const a of $("rail").querySelectorAll("a")) {
       if (a.dataset.layer === name) a.setAttribute("aria-current", "true"); else a.removeAttribute("aria-current");
     }
+    const here = $("rail").querySelector("[aria-current]");
+    if (here) for (const box of [$("rail"), $("rail").parentElement]) reveal(box, here);
   }
 
   // ---------- what a layer makes of the sample pictures --------------------------------------
