@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from browsing import chromium, needed, opened, painted
 from reporting import CLASSES, hostile_run, own_cache, small_report
 from torchloupe import reports as package
 from torchloupe.files import atomic_write
-from torchloupe.reports.page import parts
+from torchloupe.reports.charts import line_chart
+from torchloupe.reports.page import parts, whole
 
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}}
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
@@ -273,4 +275,14 @@ def test_the_chosen_layer_is_in_sight_where_layers_scroll_sideways(browser: Any,
                 " return a.dataset.layer === name && i.left >= o.left - 1 && i.right <= o.right + 1 }",
                 arg=name,
             )
+        seen.clean()
+
+
+def test_every_curve_can_be_seen_even_of_one_point(browser: Any, made: package.Made, tmp_path: Path) -> None:
+    one = line_chart([("train", "a", [0.0, 1.0], [2.0, 1.0]), ("test", "b", [1.0], [1.5])])
+    alone = tmp_path / "one.html"
+    atomic_write(alone, whole(replace(made.contents, loss_chart=one)).encode())
+    with opened(browser, alone) as seen:
+        lengths = seen.page.eval_on_selector_all("path.line", "(paths) => paths.map((p) => p.getTotalLength())")
+        assert len(lengths) > 2 and min(lengths) > 0
         seen.clean()

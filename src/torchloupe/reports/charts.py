@@ -96,6 +96,8 @@ def _finite(x: Sequence[float], y: Sequence[float], log: bool) -> tuple[list[flo
 def _path(x: Sequence[float], y: Sequence[float], across: object, up: object) -> str:
     assert callable(across) and callable(up)
     points = [f"{across(a):.1f} {up(b):.1f}".replace(".0 ", " ").removesuffix(".0") for a, b in zip(x, y, strict=True)]
+    if len(points) == 1:  # a line of one point has no length: a small ring
+        return f"M{points[0]} m-3 0 a3 3 0 1 0 6 0 a3 3 0 1 0 -6 0"
     return "M" + " L".join(points)
 
 
