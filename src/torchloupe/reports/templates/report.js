@@ -173,10 +173,10 @@
     if (unit === undefined) parts.push(...[inverted(l), walkedBack(l), mapsOf(l)].filter(Boolean));
     panel.replaceChildren(...parts);
     for (const a of $("rail").querySelectorAll("a")) {
-      if (a.dataset.layer === name) a.setAttribute("aria-current", "true"); else a.removeAttribute("aria-current");
+      if (a.dataset.layer !== name) { a.removeAttribute("aria-current"); continue; }
+      a.setAttribute("aria-current", "true");
+      for (const box of [$("rail"), $("rail").parentElement]) reveal(box, a);
     }
-    const here = $("rail").querySelector("[aria-current]");
-    if (here) for (const box of [$("rail"), $("rail").parentElement]) reveal(box, here);
   }
 
   // ---------- what a layer makes of the sample pictures --------------------------------------
