@@ -189,3 +189,11 @@ def test_the_strongest_test_picture_is_of_as_many_as_were_looked_at() -> None:
 def test_no_name_of_a_class_changes_what_latex_does(name: str) -> None:
     said = in_latex(name)
     assert not said.startswith(("[", "*")) and "`" not in said and "--" not in said and "\n" not in said
+
+
+def test_a_grey_network_is_shown_colour_pictures_as_grey_ones(tmp_path: Path) -> None:
+    net = small_net(inputs=1)
+    made = torchloupe.report(net, tmp_path / "a.html", pictures="samples:3", layers=["0"], units=1, budget=2)
+    assert made.path.is_file() and not made.refused
+    drawn = reports.sample_images(Subject(net, data_of(12, 12)), (), 2, 0)
+    assert drawn.pictures.shape == (2, 1, 12, 12)

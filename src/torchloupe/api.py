@@ -98,8 +98,7 @@ def looked_at(studied: Subject, images: Any = None, seed: int = 0) -> Images:
     torch.Size([3, 3])
     """
     if images is not None:
-        words = [images] if isinstance(images, str | Path) else images if isinstance(images, list | tuple) else []
-        known = studied.dataset() if need_data([str(word) for word in words if isinstance(word, str | Path)]) else None
+        known = studied.dataset() if need_data(images) else None
         return coloured(from_anything(images, known, studied.size), studied.model)
     found = unasked(studied.dataset(), seed, studied.size)
     if found is None:

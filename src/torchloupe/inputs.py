@@ -103,12 +103,14 @@ def from_split(split: Split, which: Sequence[int], word: str, classes: Sequence[
     return Images(to_float(split.images[index], size), names, tuple(f"{word}:{i}" for i in which), size)
 
 
-def need_data(words: Sequence[str]) -> bool:
-    """Tell whether one of these words names pictures of the network's own data.
+def need_data(images: Any) -> bool:
+    """Tell whether what is asked for, a word or some of them, are pictures of the network's own data.
 
-    >>> need_data(["samples", "cat.png"]), need_data(["test:0"])
+    >>> need_data(["samples", "cat.png"]), need_data("test:0")
     (False, True)
     """
+    asked = images if isinstance(images, list | tuple) else [images]
+    words = [str(word) for word in asked if isinstance(word, str | Path)]
     return any(is_from_data(word) and not are_samples(word) for word in words)
 
 

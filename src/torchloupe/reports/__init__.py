@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchloupe.api import looked_at
 from torchloupe.console import Console, Tick, duration
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.files import atomic_write
-from torchloupe.inputs import Images, coloured, drawn, from_words, need_data
+from torchloupe.inputs import Images, coloured, drawn
 from torchloupe.network import Network
 from torchloupe.reports.layers import PARTS, all_layers, sample_names
 from torchloupe.reports.learned import learned, snapshots
@@ -112,12 +113,12 @@ def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int)
     >>> len(sample_images(Subject(nn.Conv2d(3, 8, 3)), (), 3, 0).names)
     3
     """
-    known = studied.dataset()
     if words:
-        return from_words(words, known if need_data(words) else None, studied.size)
+        return looked_at(studied, words)
+    known = studied.dataset()
     if known is not None:
-        return drawn(known, seed, studied.size, count)
-    shown = coloured(from_words(("samples",), None, studied.size), studied.model)
+        return coloured(drawn(known, seed, studied.size, count), studied.model)
+    shown = looked_at(studied, "samples")
     chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
     names = tuple(shown.names[i] for i in chosen)
     taken = None if shown.words is None else tuple(shown.words[i] for i in chosen)
