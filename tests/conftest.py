@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the real pictures, and a cache folder of the test's own."""
+"""Fixtures for all tests: the real pictures, and cache and state folders of the test's own."""
 
 import gc
 import os
@@ -19,6 +19,7 @@ torch.set_num_threads(1)  # tests run side by side
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("TORCHLOUPE_CACHE", str(folder))
+    monkeypatch.setenv("TORCHLOUPE_STATE", str(tmp_path / "state"))
     return folder
 
 

@@ -155,4 +155,4 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
 
 
 def test_keys_of_later_versions_are_ignored() -> None:
-    assert config_from({**json.loads(GOOD), "mood": "good"}) == CONFIG
+    assert config_from({**json.loads(GOOD), "mood": "good"}, "a.safetensors") == CONFIG

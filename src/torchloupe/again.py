@@ -6,11 +6,14 @@ from typing import Any
 import torch
 
 from torchloupe.api import run
-from torchloupe.checkpoint import read_tensors
+from torchloupe.checkpoint import Maker, read_tensors
 from torchloupe.console import Tick
-from torchloupe.errors import ModelError
+from torchloupe.errors import ModelError, UsageError
 from torchloupe.inputs import Images
-from torchloupe.loading import open_model
+from torchloupe.loading import is_factory, open_model
+from torchloupe.models.reference import is_reference
+from torchloupe.models.trust import permitted
+from torchloupe.network import Network
 from torchloupe.runs import read_json
 from torchloupe.shown import Shown
 from torchloupe.subject import Subject
@@ -38,11 +41,17 @@ NEEDED = frozenset(
 """What `Shown.save` writes."""
 
 
-def again(file: Path, progress: Tick | None = None) -> tuple[Shown, dict[str, Any]]:
+OPTIONS = frozenset(["weights", "classes", "mean", "std", "size"])
+"""What `open_model` is told of a network of the user's own."""
+
+
+def again(file: Path, progress: Tick | None = None, *, model: Maker | None = None) -> tuple[Shown, dict[str, Any]]:
     """Run what a picture's JSON describes; returns the result and the JSON's content.
 
+    The JSON is a file: code that it names runs only where the user names it too, as `model`, or ran it before.
+
     Raises:
-        ModelError: no such JSON, or its network is another one now.
+        ModelError: no such JSON, its network is another one now, or it names code that may not run.
     """
     if not file.is_file():
         raise ModelError(f"no file '{file}': name the .json beside a picture.")
@@ -53,10 +62,7 @@ def again(file: Path, progress: Tick | None = None) -> tuple[Shown, dict[str, An
         raise ModelError(f"'{file}' is of a network made in code: run that code again.")
     if threads := told["environment"].get("threads"):
         torch.set_num_threads(threads)  # another number of them sums in another order
-    options = dict(told["model_options"])
-    if "weights" in options:
-        options["weights"] = _seen_from(options["weights"], file.parent)
-    network = open_model(_seen_from(told["model"], file.parent), **options).network
+    network = _opened(told, file, model)
     network.to(told["environment"].get("device", "cpu"))
     data = told["data"] and _data(told["data"], file.parent, network.origin)
     studied = Subject(network, data, title=told["title"])
@@ -78,6 +84,18 @@ def again(file: Path, progress: Tick | None = None) -> tuple[Shown, dict[str, An
     return made, told
 
 
+def _opened(told: dict[str, Any], file: Path, model: Maker | None) -> Network:
+    word = _seen_from(str(told["model"]), file.parent)
+    options = {name: value for name, value in dict(told["model_options"]).items() if name in OPTIONS}
+    if "weights" in options:
+        options["weights"] = _seen_from(str(options["weights"]), file.parent)
+    if not is_factory(word):
+        return open_model(word, model=model).network
+    if model is not None and not isinstance(model, str):
+        raise UsageError(f"'{file}' names its network by a reference: give model= as one, like {word!r}.")
+    return open_model(permitted(word, file, given=model), **options).network
+
+
 def _data(word: str, folder: Path, origin: Any) -> str | None:
     """Return the data set's name; None for the run's own, whose results lie in the run's folder."""
     found = _seen_from(word, folder)
@@ -97,5 +115,6 @@ def _images(told: dict[str, Any], file: Path) -> Any:
 
 def _seen_from(word: str, folder: Path) -> str:
     """Undo what the manifest did to a path: it is relative to the JSON's folder."""
-    path = folder / word
-    return str(path) if path.exists() else word
+    name, colon, rest = word.rpartition(":") if is_reference(word) else (word, "", "")
+    path = folder / name
+    return str(path) + colon + rest if path.exists() else word

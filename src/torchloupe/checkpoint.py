@@ -1,7 +1,8 @@
 """Our checkpoints: safetensors with one metadata key of sorted JSON. A checkpoint alone rebuilds its model."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from torch import Tensor, nn
 
 from torchloupe.errors import ModelError
 from torchloupe.files import atomic_write
-from torchloupe.models import build
+from torchloupe.models import LARGEST, build, shapes
 from torchloupe.models.reference import is_reference
+from torchloupe.models.trust import LONGEST, check_made, permitted, short
 from torchloupe.models.user import build_user
 from torchloupe.network import Network, wrap
 
 KEY = "torchloupe"
 SCHEMA = 1
+Maker = str | Callable[..., nn.Module] | nn.Module
+"""What the user may name as the network of a file: a reference to code, or that code itself."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +42,28 @@ class Config:
     schema: int = SCHEMA
 
 
-def config_from(values: Any) -> Config:
-    """Read a Config from parsed JSON; keys of later versions are ignored.
+def config_from(values: Any, source: str | Path, model: str | None = None) -> Config:
+    """Read a Config from a file's parsed JSON; keys of later versions are ignored.
+
+    Its `model` is one of ours, or code that may run: what the file names has passed `trust.permitted`, or is `model`,
+    which the user named for it.
 
     Raises:
-        ModelError: a key is missing, or the schema is newer than this package.
+        ModelError: a key is missing, or the schema is newer than this package, or it names code that may not run.
 
-    >>> config_from({"schema": 1, "model": "loupe", "classes": ["a", "b"], "mean": None, "std": None, "size": 32}).size
+    >>> about = {"schema": 1, "model": "loupe", "classes": ["a", "b"], "mean": None, "std": None, "size": 32}
+    >>> config_from(about, "a.safetensors").size
     32
     """
+    config = _parsed(values)
+    arguments = config.arguments
+    if model is not None and model.rpartition(":")[2] != config.model.rpartition(":")[2]:
+        arguments = {}  # they were another network's
+    allowed = permitted(config.model, source, arguments=arguments, given=model)
+    return replace(config, model=allowed, arguments=arguments)
+
+
+def _parsed(values: Any) -> Config:
     if not isinstance(values, dict) or not isinstance(schema := values.get("schema", SCHEMA), int):
         raise ModelError("the checkpoint's description is damaged. Was it made by torchloupe?")
     if schema > SCHEMA:
@@ -59,11 +76,32 @@ def config_from(values: Any) -> Config:
         config = Config(**known)
     except TypeError as error:
         raise ModelError(f"the checkpoint's description is not whole ({error}). Was it made by torchloupe?") from None
-    kinds = {"model": str, "classes": tuple, "arguments": dict}
-    for name, kind in kinds.items():
-        if not isinstance(getattr(config, name), kind):
-            raise ModelError(f"the checkpoint's {name!r} is {getattr(config, name)!r}. Was it made by torchloupe?")
+    for name, fits in _checks(config).items():
+        if not fits:
+            raise ModelError(
+                f"the checkpoint's {name!r} is {short(str(getattr(config, name)))}. Was it made by torchloupe?"
+            )
     return config
+
+
+def _checks(config: Config) -> dict[str, bool]:
+    """Tell of each field whether it is what it should be."""
+
+    size = config.size
+    return {
+        "model": isinstance(config.model, str),
+        "classes": bool(config.classes) and _are(config.classes, str),
+        "mean": config.mean is None or _are(config.mean, int, float),
+        "std": config.std is None or _are(config.std, int, float),
+        "size": size is None or (type(size) is int and 1 <= size <= LARGEST),
+        "arguments": isinstance(config.arguments, dict),
+        "data": isinstance(config.data, dict | None),
+        "training": isinstance(config.training, dict | None),
+    }
+
+
+def _are(values: object, *kinds: type) -> bool:
+    return isinstance(values, tuple) and all(type(value) in kinds for value in values)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -122,17 +160,34 @@ def save_model(path: Path, net: nn.Module, config: Config) -> None:
     save_tensors(path, net.state_dict(), asdict(config))
 
 
-def load_model(path: Path) -> tuple[Network, Config]:
+def load_model(path: Path, model: "Maker | None" = None) -> tuple[Network, Config]:
     """Rebuild a network from its checkpoint alone, in eval mode on the CPU.
 
+    A checkpoint of one of our networks is all that is needed. One of someone's own names code, which runs if `model`
+    is given (the same reference, or the class, function or network itself), or where this user ran it before.
+
     Raises:
-        ModelError: the file is missing, broken, not ours, or does not fit the network that it names.
+        ModelError: the file is missing, broken, not ours, does not fit the network that it names, or names code that
+            may not run.
     """
     tensors, about = read_tensors(path)
-    config = config_from(about)
-    net = build_bare(config)
+    if model is None or isinstance(model, str):
+        config = config_from(about, path, model)
+        net = _built_for(tensors, config, path)
+    else:
+        config = _parsed(about)
+        if config.arguments:
+            check_made(model, config.model)
+        net = build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments, factory=model)
     fill(net, tensors, str(path), config.model)
     return wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes), config
+
+
+def _built_for(tensors: dict[str, Tensor], config: Config, path: Path) -> nn.Module:
+    if not is_reference(config.model):  # what does not fit is refused before memory is taken
+        known = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        _check_shapes(shapes(config.model, len(config.classes), **config.arguments), known, str(path), config.model)
+    return build_bare(config)
 
 
 def build_bare(config: Config) -> nn.Module:
@@ -152,13 +207,18 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) ->
     Raises:
         ModelError: names or shapes differ; the first few are told.
     """
-    own = net.state_dict()
-    wrong = [f"{name} is missing" for name in own if name not in tensors]
-    wrong += [f"{name} is not in the network" for name in tensors if name not in own]
+    own, given = ({name: tuple(t.shape) for name, t in each.items()} for each in (net.state_dict(), tensors))
+    _check_shapes(own, given, source, model)
+    net.load_state_dict(tensors)
+
+
+def _check_shapes(own: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]], source: str, model: str) -> None:
+    wrong = [f"{name} is missing" for name in own if name not in given]
+    wrong += [f"{name[:LONGEST]} is not in the network" for name in given if name not in own]
     wrong += [
-        f"{name} is {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+        f"{name} is {list(given[name])} instead of {list(own[name])}"
         for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
+        if name in given and given[name] != own[name]
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -166,4 +226,3 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) ->
             f"'{source}' does not fit the network {model!r}: {'; '.join(wrong[:3])}{more}. "
             "Name the network that it was trained with."
         )
-    net.load_state_dict(tensors)

@@ -18,6 +18,7 @@ import torchloupe
 from torchloupe.checkpoint import Config, build_bare, save_tensors
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.foreign.match import COUNTER, Form, Match, match
+from torchloupe.models.reference import absolute
 from torchloupe.network import wrap
 
 BOOTSTRAP = (
@@ -101,7 +102,7 @@ def convert(
     report = _report(best, found, own, notes)
     _judge(report, source, model, strict)
     tensors = own | {name: found[there] for name, there in best.matched.items()}
-    config = Config(model, network.classes, network.mean, network.std, size, dict(arguments or {}))
+    config = Config(absolute(model), network.classes, network.mean, network.std, size, dict(arguments or {}))
     save_tensors(out, tensors, asdict(config))
     return report
 

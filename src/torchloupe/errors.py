@@ -47,6 +47,10 @@ class DivergedError(LoupeError):
     exit_code = 6
 
 
+class ChangedCodeWarning(UserWarning):
+    """The user's own code is not what it was when it ran last."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known word, or an empty string.
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from torchloupe.checkpoint import Config, build_bare, fill, load_model
-from torchloupe.errors import ModelError, did_you_mean
+from torchloupe.checkpoint import Config, Maker, build_bare, fill, load_model
+from torchloupe.errors import ModelError, UsageError, did_you_mean
+from torchloupe.models.reference import absolute
 from torchloupe.network import Network, wrap
 from torchloupe.runs import RUNS, newest_run
 
+MOST_CLASSES = 1_000_000
 SHIPPED: dict[str, Path] = {
     path.parent.name: path for path in sorted((Path(__file__).parent / "shipped").glob("*/model.safetensors"))
 }
@@ -30,6 +32,8 @@ class Origin:
     config: Config
     run: Path | None
     title: str
+    maker: Maker | None = None
+    """The user's own network that they named for a file (`model=`); its snapshots are opened by it too."""
 
 
 def own_run(run: Path | None) -> Path | None:
@@ -53,25 +57,31 @@ class Loaded:
     """What captions call it."""
 
 
-def load(model: str | Path, **options: object) -> Network:
+def load(word: str | Path | None = None, /, *, model: Maker | None = None, **options: object) -> Network:
     """Return the network that MODEL names, in eval mode on the CPU; takes pictures in [0, 1], gives logits.
 
     MODEL is `cifar10` (comes with the package), a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or
     `package.module:factory` / `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std` and `size`
-    (see `open_model`).
+    (see `open_model`). A run or file of your own network never runs code by itself: where it was not trained on this
+    machine, name that network with `model`, as a reference, class or function.
 
     Raises:
-        ModelError: nothing goes by that name, or it does not fit.
+        ModelError: nothing goes by that name, it does not fit, or it names code that may not run.
 
     >>> load("resnet20", classes=["cat", "dog"]).classes
     ('cat', 'dog')
     """
-    return open_model(model, **options).network  # type: ignore[arg-type]
+    if word is None:
+        if not isinstance(model, str | Path):
+            raise UsageError("load takes MODEL first: load('cifar10'), load('runs/pets', model=Net).")
+        word, model = model, None
+    return open_model(word, model=model, **options).network  # type: ignore[arg-type]
 
 
 def open_model(
-    model: str | Path,
+    word: str | Path,
     *,
+    model: Maker | None = None,
     weights: Path | str | None = None,
     classes: Sequence[str] | int | None = None,
     mean: Sequence[float] | None = None,
@@ -80,22 +90,27 @@ def open_model(
 ) -> Loaded:
     """Return the network that MODEL names, with its description.
 
+    `model` is the user's own network that a run or file was trained with; `weights` to `size` describe one that is
+    named by `word` itself.
+
     >>> open_model("resnet20", classes=2).config.classes
     ('0', '1')
     """
-    word = str(model)
+    word = str(word)
     if is_factory(word):
+        if model is not None:
+            raise UsageError(f"{word!r} is a network already: leave --model (model=) out.")
         loaded = _from_factory(word, weights, classes, mean, std, size)
         given = {"weights": weights and str(weights), "classes": classes, "mean": mean, "std": std, "size": size}
         options = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items() if v is not None}
-        loaded.network.origin = Origin(word, options, loaded.config, None, loaded.title)
+        loaded.network.origin = Origin(absolute(word), options, loaded.config, None, loaded.title)
         return loaded
     path = find_weights(word)
-    network, config = load_model(path)
+    network, config = load_model(path, model)
     folder = path.parent.parent if path.parent.name == "snapshots" else path.parent
     run = folder if (folder / "config.json").is_file() else None
     title = run.name if run else path.stem
-    network.origin = Origin(str(run if run and path.parent == run else path), {}, config, run, title)
+    network.origin = Origin(str(run if run and path.parent == run else path), {}, config, run, title, model)
     return Loaded(network, config, run, title)
 
 
@@ -150,7 +165,7 @@ def is_factory(word: str) -> bool:
     from torchloupe.models import MODELS
 
     named = any(word == row.name for row in MODELS) and not (RUNS / word).is_dir()
-    return named or (re.search(r":\w+$", word) is not None and not Path(word).exists())
+    return named or (re.search(r":\w[\w.]*$", word) is not None and not Path(word).exists())
 
 
 def _folder(word: str) -> Path:
@@ -191,6 +206,8 @@ def _from_factory(
 ) -> Loaded:
     if classes is None:
         raise ModelError(f"{word!r} needs its classes: give --classes N, or a file with one name a line.")
+    if isinstance(classes, int) and not 0 < classes <= MOST_CLASSES:
+        raise ModelError(f"{word!r} cannot have {classes} classes: from 1 to {MOST_CLASSES:,} are possible.")
     names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
     config = Config(word, names, tuple(mean) if mean else None, tuple(std) if std else None, size)
     net = build_bare(config)

@@ -43,7 +43,8 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     if config.weights is not None:  # kept as a path: by the time it is resumed, `last` is another run
         path = find_weights(config.weights).resolve()
         tensors, said = read_tensors(path)
-        old, config = config_from(said), replace(config, weights=str(path))
+        named = None if config.model == TrainConfig.model else config.model
+        old, config = config_from(said, path, named), replace(config, weights=str(path))
         config = replace(config, size=config.size or old.size, mean=config.mean or old.mean, std=config.std or old.std)
     if old is not None and config.model == TrainConfig.model:
         config = replace(config, model=old.model)

@@ -53,7 +53,9 @@ STYLE: Any = {
 @contextmanager
 def style() -> Iterator[None]:
     """Draw in the house style inside; nothing of it is left behind."""
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # not what a matplotlibrc says, which may lie in the folder that this is called in
+        mpl.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # no font has every letter: a box
         yield
 

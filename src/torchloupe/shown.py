@@ -17,6 +17,7 @@ from torchloupe.checkpoint import save_tensors
 from torchloupe.errors import UsageError
 from torchloupe.inputs import Images, is_from_data
 from torchloupe.look import Look
+from torchloupe.models.reference import is_reference
 from torchloupe.runs import packages, write_json
 
 if TYPE_CHECKING:
@@ -162,9 +163,10 @@ class Shown:
 
 def _from(word: str, folder: Path) -> str:
     """Return a path as seen from a folder; what is no path stays as it is."""
-    if is_from_data(word) or not Path(word).exists():
+    if is_from_data(word):
         return word
-    return os.path.relpath(Path(word).resolve(), folder.resolve())
+    file, colon, name = word.rpartition(":") if is_reference(word) else (word, "", "")
+    return os.path.relpath(Path(file).resolve(), folder.resolve()) + colon + name if Path(file).exists() else word
 
 
 def _device(studied: "Subject") -> torch.device:

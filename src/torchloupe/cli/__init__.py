@@ -4,11 +4,13 @@ import errno
 import importlib
 import os
 import sys
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
-from torchloupe.errors import LoupeError, did_you_mean
+from torchloupe.errors import ChangedCodeWarning, LoupeError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,28 @@ def main(arguments: list[str] | None = None) -> None:
     if debug:
         words.remove("--debug")
     try:
-        code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
+        with warnings.catch_warnings():
+            _tell_of_changed_code()
+            code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
     except BaseException as error:
         if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
             raise
         sys.exit(_explain(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_of_changed_code() -> None:
+    """Say in one line where the user's own code is not what it was; all other warnings stay as they are."""
+    other = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, ChangedCodeWarning):
+            click.echo(f"Note: {message}", err=True)
+        else:
+            other(message, category, *rest, **named)
+
+    warnings.simplefilter("always", ChangedCodeWarning)
+    warnings.showwarning = tell
 
 
 def _explain(error: BaseException) -> int:

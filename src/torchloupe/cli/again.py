@@ -4,20 +4,21 @@ from pathlib import Path
 
 import click
 
-from torchloupe.cli.options import quiet
+from torchloupe.cli.options import quiet, trained_with
 from torchloupe.console import Console
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the files (default: over the old ones).")
+@trained_with
 @quiet
-def again(file: Path, out: Path | None, quiet: bool) -> None:
+def again(file: Path, out: Path | None, quiet: bool, trained_with: str | None) -> None:
     """Make a picture again from the FILE.json beside it: the same bytes on the same machine."""
     from torchloupe.again import again as make
 
     console = Console(quiet)
     with console.progress("again") as tick:
-        made, told = make(file, tick)
+        made, told = make(file, tick, model=trained_with)
     for path in made.save((out or file.parent) / told["files"][0], **told["look"]):
         click.echo(str(path))

@@ -37,7 +37,14 @@ loading = stack(
     click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and say which."),
     click.option("--offline", is_flag=True, help="Download nothing."),
 )
+trained_with = click.option(
+    "--model",
+    "trained_with",
+    metavar="CODE",
+    help="Your own network that a run, file or picture is of: file.py:factory. Code runs only if you name it.",
+)
 foreign = stack(
+    trained_with,
     click.option("--weights", type=click.Path(path_type=Path), help="Weights of your own network (.safetensors)."),
     click.option("--classes", help="Your own network's classes: a number, or a file with one name a line."),
     click.option("--mean", help="Your own network's normalisation, per channel in [0, 1]: 0.49,0.48,0.45."),
@@ -113,12 +120,20 @@ def open_named(model: str, options: dict[str, Any]) -> "Loaded":
         raise UsageError("--normalize none and --mean or --std exclude each other: leave one out.")
     names = class_names(options.get("classes"))
     if is_factory(model):
+        if options.get("trained_with") is not None:
+            raise UsageError(f"{model!r} is a network already: leave --model out.")
         if names is not None and not (mean and std) and options.get("normalize") is None:
             raise UsageError(f"say how {model!r} wants its pictures: --mean and --std, or --normalize none.")
     elif given := [f"--{name}" for name in OWN if options.get(name) is not None]:
         raise UsageError(f"{model!r} knows its own {given[0][2:]}: leave {', '.join(given)} out.")
     return open_model(
-        model, weights=options.get("weights"), classes=names, mean=mean, std=std, size=options.get("size")
+        model,
+        model=options.get("trained_with"),
+        weights=options.get("weights"),
+        classes=names,
+        mean=mean,
+        std=std,
+        size=options.get("size"),
     )
 
 

@@ -85,11 +85,11 @@ def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | N
     if (out / "model.safetensors").is_file():
         return f"train: '{out}' is trained already ({_trained(out)}); another --out begins anew."
     words = ["--out", str(out), "--device", options["device"]]
+    words += ["--model", options["model"]] if options["model"] else []
     if (out / "config.json").is_file():
         words += ["--resume"]
     else:
         words += ["--data", source, "--preset", options["preset"], "--seed", str(options["seed"])]
-        words += ["--model", options["model"]] if options["model"] else []
     words += [f"--{name.replace('_', '-')}" for name in ("skip_bad", "offline", "quiet", "yes") if options[name]]
     train.main(words, standalone_mode=False)
     return None
@@ -105,7 +105,7 @@ def _same_settings(out: Path, options: dict[str, Any]) -> None:
     if context.get_parameter_source("preset") is not default:
         own = asdict(PRESETS[options["preset"]]).items()
         names += [name for name, value in own if value is not None and name not in ("model", "seed")]
-    old_run(out, configure(options["preset"], asked), names)
+    old_run(out, configure(options["preset"], asked), names, options["model"])
 
 
 def _trained(out: Path) -> str:
@@ -120,22 +120,23 @@ def _trained(out: Path) -> str:
 def _test(out: Path, options: dict[str, Any]) -> str | None:
     from torchloupe.cli.test import test
 
-    if _tested(out):
+    if _tested(out, options):
         return "test: done already, with these weights."
     words = [_word(out), "--tta", "--device", options["device"]]
+    words += ["--model", code] if (code := _code(options)) else []
     words += [f"--{name.replace('_', '-')}" for name in ("skip_bad", "offline") if options[name]]
     test.main([*words, *(["--quiet"] if options["quiet"] else [])], standalone_mode=False)
     return None
 
 
-def _tested(out: Path) -> bool:
+def _tested(out: Path, options: dict[str, Any]) -> bool:
     from torchloupe.runs import read_json
 
     if not (out / "test.json").is_file():
         return False
     found = read_json(out / "test.json")
     own = read_json(out / "config.json")["data"]["crc32"]
-    return bool(found.get("weights") == _subject(out).weights and found.get("crc32") == own)
+    return bool(found.get("weights") == _subject(out, options).weights and found.get("crc32") == own)
 
 
 def _word(out: Path) -> str:
@@ -143,11 +144,19 @@ def _word(out: Path) -> str:
     return str(out.resolve() if len(out.parts) == 1 else out)
 
 
-def _subject(out: Path) -> "Subject":
+def _code(options: dict[str, Any]) -> str | None:
+    """Return the network of the user's own that the run is of, where they named one."""
+    from torchloupe.models.reference import is_reference
+
+    model: str | None = options["model"]
+    return model if model is not None and is_reference(model) else None
+
+
+def _subject(out: Path, options: dict[str, Any]) -> "Subject":
     from torchloupe.loading import open_model
     from torchloupe.subject import Subject
 
-    return Subject(open_model(_word(out)).network)
+    return Subject(open_model(_word(out), model=_code(options)).network)
 
 
 def _report(out: Path, options: dict[str, Any], console: Console) -> str | None:
@@ -158,7 +167,7 @@ def _report(out: Path, options: dict[str, Any], console: Console) -> str | None:
     from torchloupe.runs import write_json
     from torchloupe.subject import Subject
 
-    network = open_model(_word(out)).network.to(pick_device(options["device"]))
+    network = open_model(_word(out), model=_code(options)).network.to(pick_device(options["device"]))
     studied = Subject(network, offline=options["offline"], skip_bad=options["skip_bad"])
     of = {"weights": studied.weights, "torchloupe": __version__, "budget": options["budget"], "seed": options["seed"]}
     known = _known(out)

@@ -52,13 +52,13 @@ def train(**options: Any) -> None:
     """Train a network and write a run folder: weights, metrics, curves, states to go on from."""
     console = Console(options["quiet"] or options["as_json"] or int(os.environ.get("RANK", "0")) > 0)
     values = given(options)
-    values = {**(from_toml(options["toml"]) if options["toml"] else {}), **values}
+    values = {**(_of_file(options["toml"], values.get("model")) if options["toml"] else {}), **values}
     named = {name: values.pop(name, None) for name in ("data", "preset", "out")}
     word, out = named["data"] or "auto", options["out"] or (Path(named["out"]) if named["out"] else None)
     config = configure(options["preset"] or named["preset"] or "quick", values)
     old = None
     if options["resume"]:
-        out, old = old_run(out, config, list(values))
+        out, old = old_run(out, config, list(values), values.get("model"))
         config = old or config
         word = _old_data(out) if old else word
     if out is not None and old is None:
@@ -79,6 +79,16 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _of_file(path: Path, model: str | None) -> dict[str, Any]:
+    """Return the settings of a TOML file; code that it names runs only where the user vouches for it."""
+    from torchloupe.models.trust import permitted
+
+    values = from_toml(path)
+    if model is None and isinstance(values.get("model"), str):
+        values["model"] = permitted(values["model"], path)
+    return values
+
+
 def _check_free(out: Path) -> None:
     from torchloupe.runs import check_free
 
@@ -86,19 +96,28 @@ def _check_free(out: Path) -> None:
         check_free(out)
 
 
-def old_run(out: Path | None, config: TrainConfig, names: list[str]) -> tuple[Path | None, TrainConfig | None]:
+def old_run(
+    out: Path | None, config: TrainConfig, names: list[str], model: str | None = None
+) -> tuple[Path | None, TrainConfig | None]:
     """Return the run to go on with and its settings; None where it has not begun yet.
 
-    `names` are the settings in `config` that were asked for: they must be those of the run.
+    `names` are the settings in `config` that were asked for: they must be those of the run. `model` is the network that
+    the user named for it.
     """
     from torchloupe.checkpoint import config_from
+    from torchloupe.models.reference import is_reference
     from torchloupe.runs import newest_run, read_json
 
     out = newest_run() if out is None else out
     if not (out / "config.json").is_file():
         return out, None
-    old = restore(config_from(read_json(out / "config.json")).training or {})
+    values = read_json(out / "config.json")
+    own = model is not None and is_reference(model) and is_reference(str(dict(values).get("model")))
+    about = config_from(values, out, model if own else None)
+    old = restore({**(about.training or {}), "model": about.model})
     for name in names:
+        if name == "model" and own:
+            continue  # someone's own network, wherever its file lies now: its weights must fit
         value = getattr(config, name)
         if getattr(old, name) != value and not _settled_later(config, name):
             raise UsageError(

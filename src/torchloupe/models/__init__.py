@@ -2,13 +2,22 @@
 
 import importlib
 import inspect
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from torchloupe.errors import ModelError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
+
+LARGEST = 8192
+"""Channels or filter sides of our own networks, at most."""
+MOST_PARAMETERS = 500_000_000
+"""Two gigabytes of float32."""
+MANY_CLASSES = 20_000
+"""From here on the size of the network is counted before it is made."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +90,10 @@ def find(name: str) -> Model:
     """
     names = [model.name for model in MODELS]
     if name not in names:
+        from torchloupe.models.trust import short
+
         raise ModelError(
-            f"no model {name!r}{did_you_mean(name, names) or '.'} There are: {', '.join(names)}; "
+            f"no model {short(name)}{did_you_mean(name[:99], names) or '.'} There are: {', '.join(names)}; "
             "your own is package.module:factory or file.py:factory."
         )
     return MODELS[names.index(name)]
@@ -112,12 +123,72 @@ def build(name: str, classes: int = 10, **arguments: Any) -> "nn.Module":
         from torchloupe.models.user import build_user
 
         return build_user(name, classes, arguments=arguments)
-    module, _, factory = find(name).factory.partition(":")
-    make = getattr(importlib.import_module(module), factory)
-    known = [parameter for parameter in inspect.signature(make).parameters if parameter != "classes"]
-    for argument in arguments:
-        if argument not in known:
-            takes = f"It takes {', '.join(known)}" if known else "It takes the number of classes only"
-            raise ModelError(f"{name} takes no argument {argument!r}{did_you_mean(argument, known) or '.'} {takes}.")
-    network: nn.Module = make(classes=classes, **arguments)
+    make = _factory(find(name))
+    checked = _checked(name, make, arguments)
+    if checked or classes > MANY_CLASSES:
+        _check_parameters(name, make, {"classes": classes, **checked})
+    network: nn.Module = make(classes=classes, **checked)
     return network
+
+
+def shapes(name: str, classes: int = 10, **arguments: Any) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor of one of our networks, without taking memory for any.
+
+    Raises:
+        ModelError: no such network of ours, or an argument that it does not take.
+
+    >>> shapes("loupe", classes=7)["fc.weight"]
+    (7, 128)
+    """
+    make = _factory(find(name))
+    return _shapes(name, make, {"classes": classes, **_checked(name, make, arguments)})
+
+
+def _factory(row: Model) -> "Callable[..., nn.Module]":
+    module, _, factory = row.factory.partition(":")
+    make: Callable[..., nn.Module] = getattr(importlib.import_module(module), factory)
+    return make
+
+
+def _checked(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments as the factory's signature wants them: whole numbers from 1 to `LARGEST`, and tuples."""
+    hints = {key: p.annotation for key, p in inspect.signature(make).parameters.items() if key != "classes"}
+    checked = {}
+    for argument, value in arguments.items():
+        if argument not in hints:
+            from torchloupe.models.trust import short
+
+            takes = f"It takes {', '.join(hints)}" if hints else "It takes the number of classes only"
+            hint = did_you_mean(argument[:99], list(hints)) or "."
+            raise ModelError(f"{name} takes no argument {short(argument)}{hint} {takes}.")
+        parts = get_args(hints[argument])
+        values = list(value) if parts and isinstance(value, list | tuple) else [value]
+        fits = all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= LARGEST for v in values)
+        if not fits or len(values) != max(1, len(parts)):
+            wanted = f"{len(parts)} whole numbers" if parts else "a whole number"
+            raise ModelError(f"{name} takes {wanted} from 1 to {LARGEST} as {argument!r}, not {str(value)[:60]!r}.")
+        checked[argument] = tuple(values) if parts else value
+    return checked
+
+
+def _check_parameters(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, Any]) -> None:
+    count = sum(math.prod(shape) for shape in _shapes(name, make, arguments).values())
+    if count > MOST_PARAMETERS:
+        raise ModelError(
+            f"{name} would have {count:,} parameters with {_told(arguments)}, more than {MOST_PARAMETERS:,}. "
+            "Make it narrower."
+        )
+
+
+def _shapes(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    try:
+        with torch.device("meta"):  # shapes without memory
+            return {key: tuple(tensor.shape) for key, tensor in make(**arguments).state_dict().items()}
+    except RuntimeError:  # more than can be counted
+        raise ModelError(f"{name} cannot be made with {_told(arguments)}. Make it narrower.") from None
+
+
+def _told(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in arguments.items())

@@ -1,11 +1,16 @@
-"""From `package.module:factory` or `file.py:factory` to the Python object of that name."""
+"""From `package.module:factory` or `file.py:factory` to the Python object of that name, and to where its code lies.
 
+`find_source` and `source_files` run nothing; `resolved` does, and is called only with what the user vouches for.
+"""
+
+import ast
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +37,12 @@ def absolute(reference: str) -> str:
     ('timm:create_model', 'loupe', True)
     """
     path, _, name = reference.rpartition(":")
-    return f"{Path(path).resolve()}:{name}" if is_reference(reference) and path.endswith(".py") else reference
+    if not is_reference(reference) or not path.endswith(".py"):
+        return reference
+    try:
+        return f"{Path(path).expanduser().resolve()}:{name}"
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        return reference
 
 
 def split_reference(reference: str) -> tuple[str, str]:
@@ -45,7 +55,8 @@ def split_reference(reference: str) -> tuple[str, str]:
     ('C:\\\\nets\\\\v1.2\\\\mine.py', 'make')
     """
     source, _, name = reference.rpartition(":")
-    if not source or name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
+    dotted = name if source.endswith(".py") else f"{source}.{name}"
+    if not source or name.endswith(".py") or not all(part.isidentifier() for part in dotted.split(".")):
         raise ModelError(
             f"{reference!r} does not say which network: write package.module:factory or file.py:factory, "
             "the factory being a class or function that gives it."
@@ -53,9 +64,112 @@ def split_reference(reference: str) -> tuple[str, str]:
     return source, name
 
 
+def find_source(reference: str) -> tuple[Path, Path | None] | None:
+    """Return the file that a reference means and, where it is the user's own, the folder that it imports from.
+
+    Nothing is imported, the packages around a dotted name neither. The folder is None for installed packages.
+    None where there is no such file.
+
+    >>> find_source("json.decoder:JSONDecoder")[0].name, find_source("nowhere.py:Net")
+    ('decoder.py', None)
+    """
+    source, _ = split_reference(reference)
+    if source.endswith(".py"):
+        path = real_path(source)
+        return (path, path.parent) if path is not None else None
+    top, *rest = source.split(".")
+    here = Path.cwd()
+    path = _below([here], [top, *rest])
+    if path is not None:
+        return path, here
+    for finder in sys.meta_path:
+        with suppress(Exception):  # a broken finder of some package finds nothing
+            spec = finder.find_spec(top, None)
+            if spec is None:
+                continue
+            if rest:
+                path = _below(map(Path, spec.submodule_search_locations or ()), rest)
+            elif spec.origin is not None:
+                path = real_path(spec.origin)
+            return (path, None) if path is not None else None
+    return None
+
+
+def real_path(text: str | Path) -> Path | None:
+    """Return the absolute path of a file that is there; None for whatever else a text may be.
+
+    >>> real_path("no such file") is None
+    True
+    """
+    try:
+        path = Path(text).expanduser().resolve()
+        return path if path.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
+def source_files(reference: str) -> list[Path]:
+    """Return the file that a reference means and those that it imports from its own folder, in any depth.
+
+    Read from the import statements; nothing is run. Of an installed package it is the one file.
+
+    >>> [path.name for path in source_files("json.decoder:JSONDecoder")]
+    ['decoder.py']
+    """
+    where = find_source(reference)
+    if where is None:
+        return []
+    first, folder = where
+    found, waiting = [first], [first] if folder else []
+    while waiting:
+        for path in _imported_by(waiting.pop(), folder or Path()):
+            if path not in found:
+                found.append(path)
+                waiting.append(path)
+    return found
+
+
+def _imported_by(path: Path, folder: Path) -> Iterator[Path]:
+    """Yield the files in a folder that a file's import statements mean, with the packages around them."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+    for node in ast.walk(tree):
+        names: list[list[str]] = []
+        base = folder
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = path.parents[node.level - 1] if 0 < node.level <= len(path.parents) else folder
+            module = node.module.split(".") if node.module else []
+            names = [module, *([*module, alias.name] for alias in node.names)]
+        for name in names:
+            for end in range(1, len(name) + 1):
+                found = _below([base], name[:end])
+                if found is not None:
+                    yield found
+
+
+def _below(folders: Iterable[Path], parts: list[str]) -> Path | None:
+    """Return the file of a dotted name under the first folder that has it."""
+    for folder in folders:
+        stem = folder.joinpath(*parts)
+        candidates = [stem / "__init__.py", *(stem.with_name(f"{stem.name}{end}") for end in _ENDINGS)]
+        for path in candidates:
+            if found := real_path(path):
+                return found
+    return None
+
+
+_ENDINGS = [*importlib.machinery.SOURCE_SUFFIXES, *importlib.machinery.EXTENSION_SUFFIXES]
+
+
 @contextmanager
 def resolved(reference: str) -> Iterator[Any]:
-    """Give the object that a reference names; its folder (or the current one) is importable meanwhile.
+    """Give the object that a reference names; a folder of the user's own that it lies in is importable meanwhile.
+
+    This imports the code that the reference names: what a file says must have passed `trust.permitted`.
 
     Raises:
         ModelError: no such file, module or name, or it fails when it is imported.
@@ -67,10 +181,12 @@ def resolved(reference: str) -> Iterator[Any]:
     source, name = split_reference(reference)
     path = Path(source).expanduser() if source.endswith(".py") else None
     folder = path.resolve().parent if path else Path.cwd()
-    if path and not path.is_file():
+    if path and real_path(path) is None:
         near = [p.name for p in folder.glob("*.py")] if folder.is_dir() else []
         raise ModelError(f"no such file: '{path}'{did_you_mean(path.name, near) or '.'} Check the path of the network.")
-    with _importable(folder):
+    where = find_source(reference)
+    own = folder if path else where[1] if where else None  # an installed package needs no folder beside the caller
+    with _importable(own):
         found: Any = _import_file(path) if path else _import_module(source)
         for part in name.split("."):
             known = [n for n in dir(found) if not n.startswith("_")]
@@ -94,7 +210,10 @@ def one_line(error: BaseException, path: Path | None = None) -> str:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def _importable(folder: Path | None) -> Iterator[None]:
+    if folder is None:
+        yield
+        return
     for name in [name for name, home in _SIBLINGS.items() if home != folder]:
         sys.modules.pop(name, None)
         del _SIBLINGS[name]
@@ -114,6 +233,9 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _import_file(path: Path) -> ModuleType:
     path = path.resolve()
+    main = sys.modules.get("__main__")
+    if main is not None and (file := getattr(main, "__file__", None)) and Path(file).resolve() == path:
+        return main  # the script that is running: a second time would run it in itself
     name = f"torchloupe_user_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

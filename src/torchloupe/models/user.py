@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from torchloupe.errors import ModelError
 from torchloupe.models.reference import one_line, resolved
+from torchloupe.models.trust import remember
 
 NAMES = ("classes", "num_classes", "n_classes", "num_labels")
 """What a factory may call the number of classes."""
@@ -26,11 +27,14 @@ def build_user(
     size: int | None = None,
     channels: int = 3,
     arguments: Mapping[str, Any] | None = None,
+    factory: object = None,
 ) -> nn.Module:
     """Build someone's own network and try it on two grey pictures of `[channels, size, size]`.
 
-    The factory is called with the number of classes if it takes it, as one of `NAMES` or as its only
-    required argument; otherwise with nothing. Either way the width of its output must be `classes`.
+    This runs the code that `reference` names (or `factory`, if one is given), and remembers that it did: the reference
+    is the user's own word, or has passed `trust.permitted`. The factory is called with the number of classes if it
+    takes it, as one of `NAMES` or as its only required argument; otherwise with nothing. Either way the width of its
+    output must be `classes`.
 
     Raises:
         ModelError: it cannot be imported, fails, is no network, or gives something else than logits.
@@ -40,16 +44,25 @@ def build_user(
     ...
     torchloupe.errors.ModelError: 'torch.nn:Identity' gives a tensor of shape [2, 3, 32, 32]...
     """
-    with resolved(reference) as factory:
-        if isinstance(factory, nn.Module):
-            net: Any = copy.deepcopy(factory)  # a module-level instance: each caller gets its own
-        elif callable(factory):
-            net = _call(factory, reference, classes, dict(arguments or {}))
-        else:
-            raise ModelError(f"{reference!r} is {_a(factory)}, not a class or function that gives a network.")
+    if factory is not None:
+        net = _make(factory, reference, classes, arguments)
+    else:
+        with resolved(reference) as found:
+            net = _make(found, reference, classes, arguments)
+    _try(net, reference, classes, channels, (size,) if size else SIZES)
+    if factory is None:
+        remember(reference, arguments)
+    return net
+
+
+def _make(factory: object, reference: str, classes: int, arguments: Mapping[str, Any] | None) -> nn.Module:
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)  # a module-level instance: each caller gets its own
+    if not callable(factory) or (isinstance(factory, type) and not issubclass(factory, nn.Module)):
+        raise ModelError(f"{reference!r} is {_a(factory)}, not a class or function that gives a network.")
+    net: Any = _call(factory, reference, classes, dict(arguments or {}))
     if not isinstance(net, nn.Module):
         raise ModelError(f"{reference!r} gave {_a(net)}, not a torch.nn.Module. Let it return the network.")
-    _try(net, reference, classes, channels, (size,) if size else SIZES)
     return net
 
 

@@ -122,7 +122,7 @@ def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> di
     split = studied.pictures()
     rows: dict[str, list[Tensor]] = {"filters": [], "pictures": [], "right": [], "said": []}
     for _, path in states:
-        network, _ = load_model(path)
+        network, _ = load_model(path, studied.origin.maker if studied.origin else None)
         weight = _filters(network)
         if weight is not None:
             rows["filters"].append(weight[:FILTERS])

@@ -90,7 +90,7 @@ class Making:
         settings = {name: v for name, v in manifest["settings"].items() if not isinstance(v, Tensor)}
         origin = self.studied.origin
         if origin is not None:
-            manifest["opened_from"] = Path(origin.word).name if origin.run else origin.word
+            manifest["opened_from"] = Path(origin.word).name
         told = {"torchloupe": __version__, "weights": self.studied.weights}
         return {
             **manifest,
