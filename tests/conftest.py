@@ -19,7 +19,7 @@ torch.set_num_threads(1)  # tests run side by side
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("TORCHLOUPE_CACHE", str(folder))
-    monkeypatch.setenv("TORCHLOUPE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("TORCHLOUPE_STATE", str(tmp_path.with_name(f"{tmp_path.name}-state")))
     return folder
 
 

@@ -15,10 +15,10 @@ from torch import nn
 
 import torchloupe
 from commands import Run
-from torchloupe.checkpoint import Config, load_model, save_tensors
+from torchloupe.checkpoint import Config, load_model, save_model, save_tensors
 from torchloupe.errors import ChangedCodeWarning, ModelError, UsageError
 from torchloupe.loading import load, open_model
-from torchloupe.models import build, shapes
+from torchloupe.models import build, build_blank
 from torchloupe.models.reference import find_source, source_files
 from torchloupe.models.trust import check_maker, makes_networks, permitted, recall, remember, state_folder
 
@@ -396,6 +396,7 @@ def test_arguments_in_a_file_are_checked_before_anything_is_made(
     def taken(*_: object, **__: object) -> None:
         raise AssertionError("memory was taken")
 
+    monkeypatch.setattr(nn.Module, "load_state_dict", taken)
     monkeypatch.setattr(torchloupe.checkpoint, "build_bare", taken)
     with pytest.raises(ModelError, match=said) as raised:
         load_model(tmp_path / "m.safetensors")
@@ -416,18 +417,28 @@ def test_a_wide_network_in_a_small_file_takes_no_memory(tmp_path: Path, monkeypa
 
 
 def test_a_network_too_wide_for_any_machine(run: Run) -> None:
-    with pytest.raises(ModelError, match=r"would have 2,880,872,016 parameters .*more than 500,000,000"):
+    with pytest.raises(ModelError, match=r"would have 2,880,776,010 parameters .*more than 500,000,000"):
         build("loupe", widths=[8000, 8000, 8000])
     with pytest.raises(ModelError, match=r"more than 500,000,000"):
         build("study", classes=10**6 - 1)
     ended = run("train", "--data", "shapes", "--net-width", "4000", "--out", "x")
     assert ended.code == 4 and "takes 3 whole numbers from 1 to 8192" in ended.err
+    ended = run("train", "--data", "shapes", "--net-width", "2000", "--out", "x")
+    assert ended.code == 4 and "more than" in ended.err
 
 
-def test_shapes_are_those_of_the_network() -> None:
+def test_a_network_is_filled_as_it_was_built(tmp_path: Path) -> None:
     for name, arguments in (("loupe", {"widths": [4, 8, 12], "kernel": 3}), ("resnet20", {}), ("study", {})):
-        real = {key: tuple(value.shape) for key, value in build(name, 7, **arguments).state_dict().items()}
-        assert shapes(name, 7, **arguments) == real
+        real, blank = build(name, 7, **arguments), build_blank(name, 7, **arguments)
+        assert repr(real) == repr(blank)
+        told = [[(key, value.shape, value.dtype) for key, value in net.state_dict().items()] for net in (real, blank)]
+        assert told[0] == told[1] and all(value.is_meta for value in blank.state_dict().values())
+        about = Config(name, tuple("abcdefg"), None, None, 32, arguments)
+        save_model(tmp_path / "m.safetensors", real, about)
+        filled = load_model(tmp_path / "m.safetensors")[0].bare
+        pictures = torch.rand(2, 3, 32, 32)
+        assert torch.equal(real.eval()(pictures), filled.eval()(pictures))
+        assert [p.requires_grad for p in real.parameters()] == [p.requires_grad for p in filled.parameters()]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torchloupe.errors import ModelError
 from torchloupe.files import atomic_write
-from torchloupe.models import LARGEST, build, shapes
+from torchloupe.models import LARGEST, build, build_blank
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import LONGEST, check_made, permitted, short
 from torchloupe.models.user import build_user
@@ -173,21 +173,29 @@ def load_model(path: Path, model: "Maker | None" = None) -> tuple[Network, Confi
     tensors, about = read_tensors(path)
     if model is None or isinstance(model, str):
         config = config_from(about, path, model)
-        net = _built_for(tensors, config, path)
+        net = _filled(config, tensors, path)
     else:
         config = _parsed(about)
         if config.arguments:
             check_made(model, config.model)
         net = build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments, factory=model)
-    fill(net, tensors, str(path), config.model)
+        fill(net, tensors, str(path), config.model)
     return wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes), config
 
 
-def _built_for(tensors: dict[str, Tensor], config: Config, path: Path) -> nn.Module:
-    if not is_reference(config.model):  # what does not fit is refused before memory is taken
-        known = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        _check_shapes(shapes(config.model, len(config.classes), **config.arguments), known, str(path), config.model)
-    return build_bare(config)
+def _filled(config: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """Return the network with these tensors; one of ours that does not fit them takes no memory."""
+    if is_reference(config.model):
+        net = build_bare(config)
+        fill(net, tensors, str(path), config.model)
+        return net
+    net = build_blank(config.model, len(config.classes), **config.arguments)
+    _check_fit(net, tensors, str(path), config.model)
+    own = {
+        name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in net.state_dict().items()
+    }  # not the file's
+    net.load_state_dict(own, assign=True)
+    return net
 
 
 def build_bare(config: Config) -> nn.Module:
@@ -207,18 +215,16 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) ->
     Raises:
         ModelError: names or shapes differ; the first few are told.
     """
-    own, given = ({name: tuple(t.shape) for name, t in each.items()} for each in (net.state_dict(), tensors))
-    _check_shapes(own, given, source, model)
+    _check_fit(net, tensors, source, model)
     net.load_state_dict(tensors)
 
 
-def _check_shapes(own: dict[str, tuple[int, ...]], given: dict[str, tuple[int, ...]], source: str, model: str) -> None:
+def _check_fit(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:
+    own, given = ({name: list(tensor.shape) for name, tensor in each.items()} for each in (net.state_dict(), tensors))
     wrong = [f"{name} is missing" for name in own if name not in given]
     wrong += [f"{name[:LONGEST]} is not in the network" for name in given if name not in own]
     wrong += [
-        f"{name} is {list(given[name])} instead of {list(own[name])}"
-        for name in own
-        if name in given and given[name] != own[name]
+        f"{name} is {given[name]} instead of {own[name]}" for name in own if name in given and given[name] != own[name]
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

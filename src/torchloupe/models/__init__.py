@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
@@ -131,17 +130,17 @@ def build(name: str, classes: int = 10, **arguments: Any) -> "nn.Module":
     return network
 
 
-def shapes(name: str, classes: int = 10, **arguments: Any) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every tensor of one of our networks, without taking memory for any.
+def build_blank(name: str, classes: int = 10, **arguments: Any) -> "nn.Module":
+    """Build one of our networks without memory for its weights: on the meta device, nothing drawn.
 
     Raises:
         ModelError: no such network of ours, or an argument that it does not take.
 
-    >>> shapes("loupe", classes=7)["fc.weight"]
-    (7, 128)
+    >>> build_blank("loupe", classes=7).fc.weight.shape
+    torch.Size([7, 128])
     """
     make = _factory(find(name))
-    return _shapes(name, make, {"classes": classes, **_checked(name, make, arguments)})
+    return _blank(name, make, {"classes": classes, **_checked(name, make, arguments)})
 
 
 def _factory(row: Model) -> "Callable[..., nn.Module]":
@@ -172,7 +171,7 @@ def _checked(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, A
 
 
 def _check_parameters(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, Any]) -> None:
-    count = sum(math.prod(shape) for shape in _shapes(name, make, arguments).values())
+    count = sum(parameter.numel() for parameter in _blank(name, make, arguments).parameters())
     if count > MOST_PARAMETERS:
         raise ModelError(
             f"{name} would have {count:,} parameters with {_told(arguments)}, more than {MOST_PARAMETERS:,}. "
@@ -180,12 +179,11 @@ def _check_parameters(name: str, make: "Callable[..., nn.Module]", arguments: di
         )
 
 
-def _shapes(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    import torch
+def _blank(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, Any]) -> "nn.Module":
+    from torchloupe.models.blank import blank
 
     try:
-        with torch.device("meta"):  # shapes without memory
-            return {key: tuple(tensor.shape) for key, tensor in make(**arguments).state_dict().items()}
+        return blank(make, **arguments)
     except RuntimeError:  # more than can be counted
         raise ModelError(f"{name} cannot be made with {_told(arguments)}. Make it narrower.") from None
 
