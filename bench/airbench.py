@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD
 
-from torchloupe.augment import augment, draw, generator, to_float
-from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
-from torchloupe.device import autocast
-from torchloupe.optim import Muon
+from torchloupe.data.tensors import to_float
+from torchloupe.runtime.device import autocast
+from torchloupe.training.augment import augment, draw, generator
+from torchloupe.training.config import TrainConfig
+from torchloupe.training.optimizers import Muon
 
 BATCH, EPOCHS, WHITEN_EPOCHS = 2000, 8, 3
 BIAS_RATE, HEAD_RATE, FILTER_RATE = 0.053, 0.67, 0.24

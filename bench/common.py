@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from torchloupe.runs import environment
+from torchloupe.runtime.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -14,11 +14,11 @@ from torch import Tensor
 import torchloupe
 from common import table, write
 from torchloupe import data
-from torchloupe.hooks import inspecting, maps
-from torchloupe.methods.invert import Inversion, invert
-from torchloupe.network import Network
-from torchloupe.scores.similarity import psnr, ssim
-from torchloupe.survey import trace
+from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.trace import trace
+from torchloupe.models.network import Network
+from torchloupe.synthesis.invert import Inversion, invert
+from torchloupe.synthesis.similarity import psnr, ssim
 
 PICTURES, FILTERS, STEPS, RATE = 16, 4, 200, 0.05
 HEAD = (

@@ -19,7 +19,7 @@ sys.modules["torchvision.transforms"] = stub
 from lucent.optvis import objectives, param, render  # noqa: E402
 
 from torchloupe import load  # noqa: E402
-from torchloupe.hooks import inspecting, maps  # noqa: E402
+from torchloupe.features.hooks import inspecting, maps  # noqa: E402
 
 
 def main() -> None:

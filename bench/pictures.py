@@ -20,12 +20,12 @@ import torch
 
 from common import Timed, memory_now, memory_peak, ratio, table, timed, write
 from study_way import deconvolve_first, maximise_one
-from torchloupe.api import run
-from torchloupe.catalog import METHODS, find
-from torchloupe.hooks import inspecting, maps
-from torchloupe.loading import load
-from torchloupe.subject import Subject
-from torchloupe.survey import resolve
+from torchloupe.checkpoints.open import load
+from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.trace import resolve
+from torchloupe.inspection.catalog import METHODS, find
+from torchloupe.inspection.run import run
+from torchloupe.inspection.subject import Subject
 
 STUDY = "study"
 UNITS = 3
@@ -116,7 +116,7 @@ def deconvolution(loupe: str, data: str, runs: int) -> str:
         studied = prepared(model, data)
         split = studied.pictures()
         assert split is not None
-        from torchloupe.augment import to_float
+        from torchloupe.data.tensors import to_float
 
         pictures = to_float(split.images[:16], studied.size)
         ours = timed(lambda: run("deconvnet", studied, "first", pictures, keep=0.1, twin=False), runs)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from common import table, write
-from torchloupe.reports import prepare
-from torchloupe.reports import write as write_report
-from torchloupe.subject import subject
+from torchloupe.inspection.subject import subject
+from torchloupe.reports.report import prepare
+from torchloupe.reports.report import write as write_report
 
 OPENINGS = 5
 

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 
 from common import RESULTS, Timed, table, write
 from torchloupe import data
-from torchloupe.augment import to_float
-from torchloupe.config import PRESETS, resolve, steps_of
 from torchloupe.data.dataset import Dataset
+from torchloupe.data.subsets import take
+from torchloupe.data.tensors import to_float
 from torchloupe.models import build
-from torchloupe.prepare import arguments_of, take
+from torchloupe.training.config import PRESETS, resolve, steps_of
+from torchloupe.training.prepare import arguments_of
 from work import step_flops, step_seconds
 
 PICTURES = (12_500, 25_000, 50_000, 100_000, 200_000)

@@ -13,16 +13,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from torchloupe.checkpoint import read_tensors, save_tensors
-from torchloupe.console import duration
-from torchloupe.files import atomic_write
-from torchloupe.hooks import OUTPUT
-from torchloupe.reports import prepare
-from torchloupe.reports.learned import learned, snapshots
-from torchloupe.reports.state import Making
-from torchloupe.reports.units import ablated
-from torchloupe.runs import read_json, write_json
-from torchloupe.subject import Subject, subject
+from torchloupe.checkpoints.file import read_tensors, save_tensors
+from torchloupe.features.hooks import OUTPUT
+from torchloupe.inspection.subject import Subject, subject
+from torchloupe.reports.making import Making
+from torchloupe.reports.report import prepare
+from torchloupe.reports.sections.training_film import learned, snapshots
+from torchloupe.reports.sections.units import ablated
+from torchloupe.runtime.console import duration
+from torchloupe.runtime.files import atomic_write, read_json, write_json
 
 HOME = Path(__file__).parent.parent / "src" / "torchloupe" / "shipped"
 AS_IT_IS = ("test.json", "confusion.csv", "statistics.safetensors")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchloupe.hooks import inspecting, maps
+from torchloupe.features.hooks import inspecting, maps
 
 
 def maximise_one(model: nn.Module, layer: str, channel: int, start: Tensor, lr: float, steps: int = 200) -> Tensor:

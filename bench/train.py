@@ -20,10 +20,10 @@ from airbench import BATCH, EPOCHS, Airbench, train_airbench
 from common import Timed, ratio, table, timed, write
 from startup import measure, startup_table
 from torchloupe import data
-from torchloupe.config import PRESETS, TrainConfig, resolve, steps_of
 from torchloupe.data.dataset import Dataset
 from torchloupe.models import build
-from torchloupe.prepare import arguments_of
+from torchloupe.training.config import PRESETS, TrainConfig, resolve, steps_of
+from torchloupe.training.prepare import arguments_of
 from trainings import TARGETS, Training, by_airbench, by_preset, kept
 from work import (
     first_layers,

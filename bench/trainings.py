@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from airbench import train_airbench
-from torchloupe.config import PRESETS
 from torchloupe.data.dataset import Dataset
-from torchloupe.evaluate import judge, predict
-from torchloupe.metrics import read_metrics
-from torchloupe.train import train
+from torchloupe.evaluation.accuracy import judge, predict
+from torchloupe.runs.metrics import read_metrics
+from torchloupe.training.config import PRESETS
+from torchloupe.training.loop import train
 from work import correlation
 
 TARGETS = (86.34, 88.0, 90.0)

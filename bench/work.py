@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchloupe.config import TrainConfig
 from torchloupe.data.dataset import Dataset
-from torchloupe.device import autocast, has_bfloat16
-from torchloupe.journal import Listener
 from torchloupe.models.loupe import Loupe
-from torchloupe.prepare import prepare
-from torchloupe.train import Run
+from torchloupe.runtime.device import autocast, has_bfloat16
+from torchloupe.training.config import TrainConfig
+from torchloupe.training.journal import Listener
+from torchloupe.training.loop import Run
+from torchloupe.training.prepare import prepare
 
 CPU = torch.device("cpu")
 SIDE = 2048

@@ -1,6 +1,7 @@
 """Small networks of every kind, in float64, with BatchNorm statistics that are not those of a fresh one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -122,3 +123,25 @@ class Functional(nn.Module):
     def ops(self) -> list[Op]:
         body: list[Op] = [Conv(self.b), Relu(), Conv(self.c)]
         return [Conv(self.a), Relu(), MaxPool(3, 2), Sum(body, []), Relu(), Conv(self.d), Relu()]
+
+
+def hooks_of(net: nn.Module) -> int:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return sum(len(getattr(module, kind)) for module in net.modules() for kind in kinds)
+
+
+class Calls(nn.Module):
+    """Runs its parts by a function of itself and the picture, in whatever order they are registered."""
+
+    def __init__(self, run: Callable[[Any, Tensor], Any], **parts: nn.Module) -> None:
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(self, x)
+
+
+def images(n: int = 23, h: int = 9, w: int = 11, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (n, 3, h, w), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)

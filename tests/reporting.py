@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from torchloupe import data
-from torchloupe.config import TrainConfig
-from torchloupe.finish import finish
-from torchloupe.reports import Made, prepare, sample_images, write
+from torchloupe.inspection.subject import Subject, keep_statistics, subject
 from torchloupe.reports.plan import Amount, Plan
-from torchloupe.subject import Subject, keep_statistics, subject
-from torchloupe.train import train
+from torchloupe.reports.report import Made, prepare, sample_images, write
+from torchloupe.runs.summary import finish
+from torchloupe.training.config import TrainConfig
+from torchloupe.training.loop import train
 
 SCRIPT = "<script>document.title='taken'<／script>"
 """A slash cannot stand in a file's name: where names come from code, a real one is used as well."""

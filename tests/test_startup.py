@@ -40,7 +40,7 @@ def test_the_check_can_fail() -> None:
 
 def test_public_names_stay_what_they_are_when_their_modules_were_imported_first() -> None:
     code = (
-        "import torchloupe, torchloupe.loading, torchloupe.network, torchloupe.train\n"
+        "import torchloupe, torchloupe.checkpoints.open, torchloupe.models.network, torchloupe.training.loop\n"
         "assert all(callable(getattr(torchloupe, name)) for name in ('load', 'wrap', 'Network'))\n"
         "assert torchloupe.data.load and torchloupe.models.build"
     )

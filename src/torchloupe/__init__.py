@@ -3,16 +3,15 @@
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
-
 _WHERE = {
-    "load": "torchloupe.loading",
-    "wrap": "torchloupe.network",
-    "Network": "torchloupe.network",
+    "__version__": "torchloupe.runtime.environment",
+    "load": "torchloupe.checkpoints.open",
+    "wrap": "torchloupe.models.network",
+    "Network": "torchloupe.models.network",
     "data": "torchloupe.data",
     "models": "torchloupe.models",
     "errors": "torchloupe.errors",
-    "report": "torchloupe.reports",
+    "report": "torchloupe.reports.report",
 }
 __all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
 
@@ -23,7 +22,7 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module(_WHERE[name])
         value = module if _WHERE[name] == f"torchloupe.{name}" else getattr(module, name)
     elif name in _methods():
-        value = importlib.import_module("torchloupe.api").method(name)
+        value = importlib.import_module("torchloupe.inspection.run").method(name)
     else:
         raise AttributeError(f"module 'torchloupe' has no attribute {name!r}")
     globals()[name] = value
@@ -32,7 +31,7 @@ def __getattr__(name: str) -> Any:
 
 def _methods() -> list[str]:
     """Return the ways of looking inside: filters, feature_maps, invert, …"""
-    from torchloupe.catalog import METHODS
+    from torchloupe.inspection.catalog import METHODS
 
     return [row.function for row in METHODS]
 

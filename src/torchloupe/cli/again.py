@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from torchloupe.cli.options import quiet, trained_with
-from torchloupe.console import Console
+from torchloupe.runtime.console import Console
 
 
 @click.command()
@@ -15,7 +15,7 @@ from torchloupe.console import Console
 @quiet
 def again(file: Path, out: Path | None, quiet: bool, trained_with: str | None) -> None:
     """Make a picture again from the FILE.json beside it: the same bytes on the same machine."""
-    from torchloupe.again import again as make
+    from torchloupe.inspection.repeat import again as make
 
     console = Console(quiet)
     with console.progress("again") as tick:

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from torchloupe.cli.options import class_names, numbers, quiet
-from torchloupe.console import Console
 from torchloupe.errors import UsageError
+from torchloupe.runtime.console import Console
 
 
 @click.command()
@@ -34,7 +34,7 @@ def convert(source: Path, **options: Any) -> None:
     classes = [str(i) for i in range(names)] if isinstance(names, int) else names or []
     if source.suffix != ".safetensors":
         console.say(f"Warning: '{source}' may hold code. It is read in a process of its own; nothing it names runs.")
-    from torchloupe.convert import convert as bring_in
+    from torchloupe.checkpoints.convert import convert as bring_in
 
     report = bring_in(
         source,

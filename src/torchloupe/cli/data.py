@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import load_data, loading, quiet
-from torchloupe.console import Console, printable
+from torchloupe.runtime.console import Console, printable
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
@@ -40,7 +40,7 @@ def show(source: str, **options: Any) -> None:
 def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
     import torch
 
-    from torchloupe.render import save_figure, sheet, shorten
+    from torchloupe.figures.plots import save_figure, sheet, shorten
 
     split, chance = dataset.train, torch.Generator().manual_seed(seed)
     order = torch.randperm(len(split), generator=chance)

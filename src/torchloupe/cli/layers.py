@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack
-from torchloupe.console import Console
+from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.subject import Subject
 
 
 @click.command()
@@ -27,9 +27,9 @@ def layers(model: str, **options: Any) -> None:
     4.55 % of its maximum; side of a square of equal area). Dead: share of channels that are non-zero on less than 1 %
     of the pictures.
     """
-    from torchloupe.device import pick_device
-    from torchloupe.layer_table import rows_of
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.layer_table import rows_of
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     network = open_named(model, options).network.to(pick_device(options["device"]))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import click
 
 from torchloupe.cli.options import json_
-from torchloupe.config import PRESET_NOTES, PRESETS
+from torchloupe.training.config import PRESET_NOTES, PRESETS
 
 CIFAR = 50_000
 
@@ -18,9 +18,9 @@ def models(as_json: bool) -> None:
 
     Minutes are estimates: multiplications, counted, over the rate of a convolution, measured now.
     """
-    from torchloupe.estimate import seconds_for
     from torchloupe.models import MODELS, build
-    from torchloupe.prepare import arguments_of
+    from torchloupe.training.estimate import seconds_for
+    from torchloupe.training.prepare import arguments_of
 
     table = []
     for row in MODELS:

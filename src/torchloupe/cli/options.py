@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 
 import click
 
-from torchloupe.config import TrainConfig, help_of
-from torchloupe.console import Console
 from torchloupe.errors import UsageError
+from torchloupe.runtime.console import Console
+from torchloupe.training.config import TrainConfig, help_of
 
 if TYPE_CHECKING:
+    from torchloupe.checkpoints.open import Loaded
     from torchloupe.data.dataset import Dataset
-    from torchloupe.loading import Loaded
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -113,7 +113,7 @@ def class_names(text: str | None) -> list[str] | int | None:
 
 def open_named(model: str, options: dict[str, Any]) -> "Loaded":
     """Open MODEL with the options of `foreign`."""
-    from torchloupe.loading import is_factory, open_model
+    from torchloupe.checkpoints.open import is_factory, open_model
 
     mean, std = numbers(options.get("mean"), "--mean"), numbers(options.get("std"), "--std")
     if options.get("normalize") == "none" and (mean or std):

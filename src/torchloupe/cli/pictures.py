@@ -7,22 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import (
-    DATA_HELP,
-    STAND_IN,
-    device,
-    foreign,
-    json_,
-    loading,
-    looks,
-    open_named,
-    quiet,
-    stack,
-)
-from torchloupe.console import Console, duration
+from torchloupe.cli.options import DATA_HELP, STAND_IN, device, foreign, json_, loading, looks, open_named, quiet, stack
+from torchloupe.runtime.console import Console, duration
 
 if TYPE_CHECKING:
-    from torchloupe.study_set import Made
+    from torchloupe.inspection.picture_set import Made
 
 
 @click.command()
@@ -41,12 +30,12 @@ def pictures(model: str, **options: Any) -> None:
     Sample pictures, filters, all maps of the first and the last layer, pictures reconstructed by one filter and by all
     (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
     """
-    from torchloupe.api import looked_at
-    from torchloupe.device import pick_device
-    from torchloupe.loading import own_run
-    from torchloupe.look import Look
-    from torchloupe.study_set import make
-    from torchloupe.subject import Subject
+    from torchloupe.checkpoints.open import own_run
+    from torchloupe.figures.style import Look
+    from torchloupe.inspection.picture_set import make
+    from torchloupe.inspection.run import looked_at
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
@@ -84,7 +73,7 @@ def pictures(model: str, **options: Any) -> None:
 def line(row: "Made") -> str:
     """Return the line of one item.
 
-    >>> from torchloupe.study_set import Made
+    >>> from torchloupe.inspection.picture_set import Made
     >>> line(Made("first-maps", (Path("a.png"),), 1.25, {"psnr": (31.0, 2.0)}))
     'first-maps                                         1.2 s   psnr 31 ± 2'
     """

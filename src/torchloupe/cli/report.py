@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack
-from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
+from torchloupe.runtime.console import Console, duration
 
 if TYPE_CHECKING:
-    from torchloupe.reports import Made
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.reports.report import Made
 
 
 @click.command()
@@ -34,8 +34,8 @@ def report(model: str, **options: Any) -> None:
 
     With --as latex or markdown: figures, tables, captions, methods and references to hand in, in a .zip.
     """
-    from torchloupe.device import pick_device
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     network = open_named(model, options).network.to(pick_device(options["device"]))
@@ -55,8 +55,8 @@ def report(model: str, **options: Any) -> None:
 
 def place(studied: "Subject") -> Path:
     """Return where a report goes by default: into the run, else beside where the command was called."""
-    from torchloupe.loading import own_run
-    from torchloupe.runs import is_writable
+    from torchloupe.checkpoints.open import own_run
+    from torchloupe.runs.folder import is_writable
 
     run = own_run(studied.origin.run if studied.origin else None)
     if run is not None and is_writable(run):
@@ -68,7 +68,7 @@ def place(studied: "Subject") -> Path:
 
 def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "Made":
     """Plan a report, say what it will cost, and write it."""
-    from torchloupe.reports import announced, prepare, write
+    from torchloupe.reports.report import announced, prepare, write
 
     budget = seconds(options["budget"])
     layers = [name.strip() for name in options["layers"].split(",")] if options["layers"] else None
@@ -102,7 +102,7 @@ def _check_kind(options: dict[str, Any]) -> None:
 
 
 def _hand_in(studied: "Subject", options: dict[str, Any], console: Console) -> None:
-    from torchloupe.reports.handin import hand_in
+    from torchloupe.reports.paper.handin import hand_in
 
     out = options["out"] or place(studied).with_suffix(".zip")
     if out.suffix != ".zip":

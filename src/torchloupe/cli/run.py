@@ -13,12 +13,12 @@ import click
 
 from torchloupe.cli.options import DATA_HELP, device, loading, quiet, stack
 from torchloupe.cli.report import seconds
-from torchloupe.config import PRESETS, configure
-from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
+from torchloupe.runtime.console import Console, duration
+from torchloupe.training.config import PRESETS, configure
 
 if TYPE_CHECKING:
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.subject import Subject
 
 
 @click.command()
@@ -39,7 +39,7 @@ def run(**options: Any) -> None:
     Called again, it goes on where it was stopped, and makes nothing again that is there and unchanged.
     """
     from torchloupe.cli.options import load_data
-    from torchloupe.prepare import fingerprint
+    from torchloupe.data.dataset import fingerprint
 
     seconds(options["budget"])  # refused now, not after the training
     console = Console(options["quiet"])
@@ -67,7 +67,7 @@ def run(**options: Any) -> None:
 
 def _folder(options: dict[str, Any], data: str) -> Path:
     """Return the run that these options mean: the same for the same, so that it goes on."""
-    from torchloupe.runs import RUNS, run_name
+    from torchloupe.runs.folder import RUNS, run_name
 
     words = [run_name(options["model"] or "loupe", data)]
     words += [options["preset"]] if options["preset"] != "quick" else []
@@ -77,7 +77,7 @@ def _folder(options: dict[str, Any], data: str) -> Path:
 
 def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | None:
     from torchloupe.cli.train import train
-    from torchloupe.runs import read_json
+    from torchloupe.runtime.files import read_json
 
     if (out / "config.json").is_file() and read_json(out / "config.json")["data"]["crc32"] != crc:
         raise UsageError(f"'{out}' was trained on other pictures than these of '{source}'. Name another --out.")
@@ -110,7 +110,7 @@ def _same_settings(out: Path, options: dict[str, Any]) -> None:
 
 def _trained(out: Path) -> str:
     """Say what a run was trained with."""
-    from torchloupe.runs import read_json
+    from torchloupe.runtime.files import read_json
 
     about = read_json(out / "config.json")
     training = about.get("training") or {}
@@ -130,7 +130,7 @@ def _test(out: Path, options: dict[str, Any]) -> str | None:
 
 
 def _tested(out: Path, options: dict[str, Any]) -> bool:
-    from torchloupe.runs import read_json
+    from torchloupe.runtime.files import read_json
 
     if not (out / "test.json").is_file():
         return False
@@ -153,19 +153,19 @@ def _code(options: dict[str, Any]) -> str | None:
 
 
 def _subject(out: Path, options: dict[str, Any]) -> "Subject":
-    from torchloupe.loading import open_model
-    from torchloupe.subject import Subject
+    from torchloupe.checkpoints.open import open_model
+    from torchloupe.inspection.subject import Subject
 
     return Subject(open_model(_word(out), model=_code(options)).network)
 
 
 def _report(out: Path, options: dict[str, Any], console: Console) -> str | None:
-    from torchloupe import __version__
+    from torchloupe.checkpoints.open import open_model
     from torchloupe.cli.report import make
-    from torchloupe.device import pick_device
-    from torchloupe.loading import open_model
-    from torchloupe.runs import write_json
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.runtime.device import pick_device
+    from torchloupe.runtime.environment import __version__
+    from torchloupe.runtime.files import write_json
 
     network = open_model(_word(out), model=_code(options)).network.to(pick_device(options["device"]))
     studied = Subject(network, offline=options["offline"], skip_bad=options["skip_bad"])
@@ -183,7 +183,7 @@ def _report(out: Path, options: dict[str, Any], console: Console) -> str | None:
 def _known(out: Path) -> dict[str, Any]:
     """Return what is noted of the report that was made last; nothing if there is none."""
     from torchloupe.errors import ModelError
-    from torchloupe.runs import read_json
+    from torchloupe.runtime.files import read_json
 
     with suppress(ModelError):
         found: dict[str, Any] = read_json(out / "report.json")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from torchloupe.cli.options import quiet, stack, untitled
-from torchloupe.console import Console
+from torchloupe.runtime.console import Console
 
 
 @click.command()
@@ -20,11 +20,11 @@ from torchloupe.console import Console
 @stack(untitled, quiet)
 def sheet(files: tuple[Path, ...], **options: Any) -> None:
     """Join any pictures (FILES or folders) in one sheet, or pages of 64."""
-    from torchloupe.contact import Sheet, check, draw, pages
-    from torchloupe.inputs import from_file, picture_files
-    from torchloupe.look import Look
-    from torchloupe.render import save_figure
-    from torchloupe.tint import rgb
+    from torchloupe.figures.colors import rgb
+    from torchloupe.figures.plots import save_figure
+    from torchloupe.figures.sheet import Sheet, check, draw, pages
+    from torchloupe.figures.style import Look
+    from torchloupe.inspection.inputs import from_file, picture_files
 
     look = Look(
         **{

@@ -6,25 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.catalog import METHODS, Method
-from torchloupe.cli.options import (
-    DATA_HELP,
-    STAND_IN,
-    device,
-    foreign,
-    json_,
-    loading,
-    looks,
-    open_named,
-    quiet,
-    stack,
-)
-from torchloupe.console import Console
+from torchloupe.cli.options import DATA_HELP, STAND_IN, device, foreign, json_, loading, looks, open_named, quiet, stack
 from torchloupe.errors import UsageError, did_you_mean
+from torchloupe.inspection.catalog import METHODS, Method
+from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
-    from torchloupe.shown import Shown
-    from torchloupe.subject import Subject
+    from torchloupe.inspection.result import Shown
+    from torchloupe.inspection.subject import Subject
 
 
 class Methods(click.Group):
@@ -111,12 +100,12 @@ def _options(row: Method) -> list[Any]:
 
 
 def _show(row: Method, model: str, options: dict[str, Any]) -> None:
-    from torchloupe.api import run
-    from torchloupe.contact import check
-    from torchloupe.device import pick_device
-    from torchloupe.inputs import indices
-    from torchloupe.look import Look
-    from torchloupe.subject import Subject
+    from torchloupe.figures.sheet import check
+    from torchloupe.figures.style import Look
+    from torchloupe.inspection.inputs import indices
+    from torchloupe.inspection.run import run
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
@@ -144,7 +133,7 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
 def _target(out: Path | None, row: Method, made: "Shown", studied: "Subject") -> Path:
     name = f"{made.result.layer.replace('.', '-') if made.result.layer != 'output' else 'output'}.png"
     if out is None:
-        from torchloupe.loading import own_run
+        from torchloupe.checkpoints.open import own_run
 
         run = own_run(studied.origin.run if studied.origin else None)
         return (run or Path(f"{studied.title.rpartition(':')[2]}")) / "pictures" / row.name / name

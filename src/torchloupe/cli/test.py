@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, load_data, loading, open_named, quiet, stack
-from torchloupe.console import Console, printable
 from torchloupe.errors import DataError, UsageError
+from torchloupe.runtime.console import Console, printable
 
 if TYPE_CHECKING:
+    from torchloupe.checkpoints.open import Loaded
     from torchloupe.data.dataset import Dataset, Split
-    from torchloupe.evaluate import Evaluation
-    from torchloupe.loading import Loaded
+    from torchloupe.evaluation.accuracy import Evaluation
 
 
 WRITTEN = ("test", "predictions", "confusion", "mistakes")
@@ -32,7 +32,7 @@ WRITTEN = ("test", "predictions", "confusion", "mistakes")
 @stack(foreign, device, loading, quiet, json_)
 def test(model: str, **options: Any) -> None:
     """Test MODEL: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
-    from torchloupe.verdict import write_verdict
+    from torchloupe.runs.results import write_verdict
 
     console = Console(options["quiet"] or options["as_json"])
     loaded = open_named(model, options)
@@ -64,11 +64,11 @@ def test(model: str, **options: Any) -> None:
 def _measure(
     loaded: "Loaded", dataset: "Dataset", split: "Split", options: dict[str, Any], console: Console
 ) -> tuple["Evaluation", dict[str, Any]]:
-    from torchloupe.device import pick_device
-    from torchloupe.evaluate import examine
-    from torchloupe.prepare import fingerprint
-    from torchloupe.subject import Subject
-    from torchloupe.verdict import summary
+    from torchloupe.data.dataset import fingerprint
+    from torchloupe.evaluation.accuracy import examine
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.runs.results import summary
+    from torchloupe.runtime.device import pick_device
 
     network = loaded.network.to(pick_device(options["device"]))
     with console.progress("testing") as tick:
@@ -89,7 +89,7 @@ def _measure(
 
 def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
     """Return where results go by default: into the run; those of a snapshot or of train into folders of their own."""
-    from torchloupe.loading import own_run
+    from torchloupe.checkpoints.open import own_run
 
     if own_run(loaded.run) is None or loaded.run is None:
         base = Path(f"{Path(loaded.title.rpartition(':')[2]).stem}-test")
@@ -100,7 +100,7 @@ def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
 
 
 def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:
-    from torchloupe.verdict import FILES, near_chance
+    from torchloupe.runs.results import FILES, near_chance
 
     n, error = figures["n"], figures["standard_error"]
     click.echo(

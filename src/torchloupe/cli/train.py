@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
-from torchloupe.config import PRESET_NOTES, PRESETS, TrainConfig, configure, from_toml, resolve, restore, steps_of
-from torchloupe.console import Console, duration
 from torchloupe.errors import UsageError
+from torchloupe.runtime.console import Console, duration
+from torchloupe.training.config import (
+    PRESET_NOTES,
+    PRESETS,
+    TrainConfig,
+    configure,
+    from_toml,
+    resolve,
+    restore,
+    steps_of,
+)
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
@@ -90,7 +99,7 @@ def _of_file(path: Path, model: str | None) -> dict[str, Any]:
 
 
 def _check_free(out: Path) -> None:
-    from torchloupe.runs import check_free
+    from torchloupe.runs.folder import check_free
 
     if int(os.environ.get("RANK", "0")) == 0:
         check_free(out)
@@ -104,9 +113,10 @@ def old_run(
     `names` are the settings in `config` that were asked for: they must be those of the run. `model` is the network that
     the user named for it.
     """
-    from torchloupe.checkpoint import config_from
+    from torchloupe.checkpoints.file import config_from
     from torchloupe.models.reference import is_reference
-    from torchloupe.runs import newest_run, read_json
+    from torchloupe.runs.folder import newest_run
+    from torchloupe.runtime.files import read_json
 
     out = newest_run() if out is None else out
     if not (out / "config.json").is_file():
@@ -135,7 +145,7 @@ def _settled_later(config: TrainConfig, name: str) -> bool:
 
 
 def _old_data(out: Path | None) -> str:
-    from torchloupe.runs import read_json
+    from torchloupe.runtime.files import read_json
 
     return str(read_json((out or Path()) / "config.json")["data"]["source"])
 
@@ -151,12 +161,13 @@ def _go(
 ) -> None:
     import torch
 
-    from torchloupe.finish import finish
-    from torchloupe.journal import Listener
-    from torchloupe.runs import new_run, read_json
-    from torchloupe.subject import keep_statistics
-    from torchloupe.train import Stopped
-    from torchloupe.train import train as learn
+    from torchloupe.inspection.subject import keep_statistics
+    from torchloupe.runs.folder import new_run
+    from torchloupe.runs.summary import finish
+    from torchloupe.runtime.files import read_json
+    from torchloupe.training.journal import Listener
+    from torchloupe.training.loop import Stopped
+    from torchloupe.training.loop import train as learn
 
     out = out or new_run(config.model, dataset.name)
     threads = options["threads"] or (resume and read_json(out / "environment.json").get("threads"))
@@ -193,8 +204,8 @@ def _go(
 
 def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]) -> None:
     """Say what will be learned, with what, where to, and how long it may take; ask if that is long."""
-    from torchloupe.estimate import training_seconds
     from torchloupe.models.reference import is_reference
+    from torchloupe.training.estimate import training_seconds
 
     n = round(len(dataset.train) * (1 - config.holdout))
     plan = resolve(config, ours=not is_reference(config.model), pictures=n)

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchloupe.data.formats.parts import Options, Pictures
 from torchloupe.data.memory import fits
-from torchloupe.data.pictures import Options, Pictures
 from torchloupe.errors import ResourceError
-from torchloupe.files import atomic_write
+from torchloupe.runtime.files import atomic_write
 
 VERSION = 1
 """Raise it when a reader or this format changes, so that older files are no longer found."""

@@ -5,7 +5,7 @@ import os
 import struct
 from pathlib import Path
 
-from torchloupe.data.source import clean, walk
+from torchloupe.data.formats.source import clean, walk
 
 ENDS = 1 << 16
 """Bytes read at either end of a file; the last 8 of a gzip are its CRC and length."""

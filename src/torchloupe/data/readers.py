@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchloupe.data import archive, cache, cifar
+from torchloupe.data import cache
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.fingerprint import fingerprint
-from torchloupe.data.pictures import Options, Pictures, Progress, listed
+from torchloupe.data.formats import archive, cifar
+from torchloupe.data.formats.parts import Options, Pictures, Progress, listed
 from torchloupe.data.statistics import mean_std
 from torchloupe.errors import DataError, UsageError, did_you_mean
 
@@ -16,10 +17,10 @@ WORDS = ("auto", "cifar10", "cifar100", "shapes")
 
 
 def _late(name: str) -> Callable[..., Any]:
-    """Name a function of `torchloupe.data.folder`, which loads Pillow; what is in the cache needs none."""
+    """Name a function of `torchloupe.data.formats.folder`, which loads Pillow; what is in the cache needs none."""
 
     def call(*arguments: Any) -> Any:
-        from torchloupe.data import folder
+        from torchloupe.data.formats import folder
 
         return getattr(folder, name)(*arguments)
 
@@ -86,7 +87,7 @@ def load(
         raise UsageError(f"pictures can't have the size {size}: give a side in pixels, such as `--size 32`.")
     place = _find(str(D), offline, say, progress or _silent)
     if place is None:
-        from torchloupe.data.shapes import shapes
+        from torchloupe.data.drawn.shapes import shapes
 
         return shapes(seed=seed, size=size or 32)
     options = Options(size, seed, skip_bad, progress)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from torchloupe.data.dataset import Split
-from torchloupe.data.decode import decode
+from torchloupe.data.formats.decode import decode
 
 SIDE = 224
 """They are squares of this side."""
@@ -21,10 +21,8 @@ def samples() -> tuple[Split, tuple[str, ...]]:
     >>> split.images.shape[1:], len(split) > 8, "cat" in classes
     (torch.Size([3, 224, 224]), True, True)
     """
-    found = sorted(
-        (entry for entry in files("torchloupe.samples").iterdir() if entry.name.endswith((".jpg", ".png", ".webp"))),
-        key=lambda entry: entry.name,
-    )
+    there = files("torchloupe.data.sample_pictures").iterdir()
+    found = sorted((e for e in there if e.name.endswith((".jpg", ".png", ".webp"))), key=lambda entry: entry.name)
     kinds = [entry.name.partition(".")[0].partition("-")[0] for entry in found]
     classes = tuple(sorted(set(kinds)))
     pixels = np.stack([decode(entry.read_bytes(), SIDE) for entry in found])

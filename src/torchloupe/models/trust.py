@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from torchloupe.errors import ChangedCodeWarning, ModelError, ResourceError
-from torchloupe.files import atomic_write
 from torchloupe.models.reference import (
     absolute,
     find_source,
@@ -31,6 +30,7 @@ from torchloupe.models.reference import (
     source_files,
     split_reference,
 )
+from torchloupe.runtime.files import atomic_write
 
 LONGEST = 100
 """Letters of a stranger's text that a sentence repeats."""

@@ -1,0 +1,1 @@
+"""From an output back to the image."""

@@ -1,0 +1,134 @@
+"""Deconvnet (Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks")."""
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchloupe.attribution.walk import Backward, Channels, Position, Progress, walk
+
+
+def deconvnet(
+    model: nn.Module,
+    layer: str,
+    images: Float[Tensor, "b c h w"],
+    *,
+    keep: float = 0.1,
+    channels: Channels = None,
+    each: bool = False,
+    position: Position = None,
+    twin: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Backward:
+    """Walk backwards from a layer's activations, rectifying the signal at each ReLU.
+
+    At each rectifier y = f(x) the signal g becomes relu(g), whatever x was.
+
+    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
+
+    Raises:
+        ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
+        UsageError: no pictures, or a channel, position or fraction that there is not.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
+    >>> deconvnet(net, "1", torch.rand(2, 3, 9, 9), twin=False).signal.shape
+    torch.Size([2, 3, 9, 9])
+    """
+    settings: dict[str, Any] = {
+        "keep": keep,
+        "channels": channels,
+        "each": each,
+        "position": position,
+        "twin": twin,
+        "seed": seed,
+    }
+    return walk(model, layer, images, "deconvnet", progress=progress, **settings)
+
+
+def guided(
+    model: nn.Module,
+    layer: str,
+    images: Float[Tensor, "b c h w"],
+    *,
+    keep: float = 0.1,
+    channels: Channels = None,
+    each: bool = False,
+    position: Position = None,
+    twin: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Backward:
+    """Walk backwards, passing at each ReLU only positive signals to positive inputs.
+
+    At each rectifier y = f(x) the signal g becomes relu(g) · max(f′(x), 0); for ReLU that is relu(g) · 1[x > 0].
+
+    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
+
+    Raises:
+        ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
+        UsageError: no pictures, or a channel, position or fraction that there is not.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
+    >>> guided(net, "1", torch.rand(2, 3, 9, 9), twin=False).signal.shape
+    torch.Size([2, 3, 9, 9])
+    """
+    settings: dict[str, Any] = {
+        "keep": keep,
+        "channels": channels,
+        "each": each,
+        "position": position,
+        "twin": twin,
+        "seed": seed,
+    }
+    return walk(model, layer, images, "guided", progress=progress, **settings)
+
+
+def gradient(
+    model: nn.Module,
+    layer: str,
+    images: Float[Tensor, "b c h w"],
+    *,
+    keep: float = 0.1,
+    channels: Channels = None,
+    each: bool = False,
+    position: Position = None,
+    twin: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Backward:
+    """Walk backwards by the plain derivative.
+
+    At each rectifier y = f(x) the signal g becomes g · f′(x).
+
+    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
+
+    Raises:
+        ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
+        UsageError: no pictures, or a channel, position or fraction that there is not.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
+    >>> gradient(net, "1", torch.rand(2, 3, 9, 9), twin=False).signal.shape
+    torch.Size([2, 3, 9, 9])
+    """
+    settings: dict[str, Any] = {
+        "keep": keep,
+        "channels": channels,
+        "each": each,
+        "position": position,
+        "twin": twin,
+        "seed": seed,
+    }
+    return walk(model, layer, images, "gradient", progress=progress, **settings)

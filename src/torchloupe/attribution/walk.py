@@ -1,0 +1,208 @@
+"""Walking backwards from a layer's activations to the picture: what deconvnet, guided and gradient share.
+
+The walk is the vector-Jacobian product of the network, with the rule of `rules.relu_backward` at every rectifier.
+A convolution is walked by its transpose, BatchNorm by its scale without its shift, a residual sum into both branches.
+Where two pooling windows share one maximum their signals are summed (autograd's way; `MaxUnpool2d` overwrites).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from torchloupe.attribution.rules import Rule, relu_backward
+from torchloupe.errors import ModelError, UsageError
+from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.random_control import randomised
+from torchloupe.features.receptive import receptive_fields
+from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
+from torchloupe.models.network import check_pictures
+
+Position = str | tuple[int, int] | Int64[Tensor, "b 2"] | None
+Channels = list[int] | Int64[Tensor, "b"] | None
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Backward:
+    """Signals in the picture, one a result."""
+
+    layer: str
+    rule: Rule
+    signal: Float[Tensor, "n c h w"]
+    """Signed, with respect to pictures in [0, 1]."""
+    images: Float[Tensor, "b c h w"]
+    image: Int64[Tensor, "n"]
+    """Which picture each result belongs to."""
+    channel: Int64[Tensor, "n"]
+    """Which channel it started from; -1: all of them together."""
+    box: Int64[Tensor, "n 4"] | None
+    """What its position sees, where it started from one: top, left, bottom, right in pixels, half open."""
+    keep: float
+    """Share of each map that it started from; 0 where it was one position."""
+    kept: Int64[Tensor, "n"]
+    """Cells it started from that are not zero."""
+    twin: "Backward | None"
+    """The same through the network with random weights."""
+
+
+def walk(
+    model: nn.Module,
+    layer: str,
+    images: Float[Tensor, "b c h w"],
+    rule: Rule,
+    *,
+    keep: float,
+    channels: Channels,
+    each: bool,
+    position: Position,
+    twin: bool,
+    seed: int,
+    progress: Progress | None,
+) -> Backward:
+    """Walk backwards from the kept activations of a layer, by a rule.
+
+    With `each` every channel of every picture by itself; with one channel a picture (`[b]`) that one alone.
+
+    Raises:
+        ModelError: no such layer, no signal that reaches the picture, or a network that hides its rectifiers.
+        UsageError: a channel, position or fraction that there is not.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU())
+    >>> _ = nn.init.constant_(net[0].weight, 2.0)
+    >>> settings = dict(keep=1.0, channels=None, each=False, position=None, twin=False, seed=0, progress=None)
+    >>> walk(net, "1", torch.full((1, 1, 2, 2), 0.5), "gradient", **settings).signal.unique()
+    tensor([2.])
+    """
+    check_pictures(images)
+    if not 0 < keep <= 1:
+        raise UsageError(f"keep is the share of each map that is kept, above 0 and up to 1, not {keep:g}.")
+    name = resolve(model, layer, images)
+    pictures = placed(model, images)
+    with inspecting(model), relu_backward(model, rule):
+        with torch.no_grad():
+            count, *sides = maps(model, name, pictures[:1]).shape[1:]
+        _check_position(position, sides, len(pictures), name)
+        image, channel, asked = _pairs(channels, each, count, len(pictures), name)
+        size = at_once(model, name, pictures, BYTES // 4)  # smaller pieces of memory are used again
+        parts: list[tuple[Tensor, ...]] = []
+        for start in range(0, len(image), size):
+            chosen, units = image[start : start + size], channel[start : start + size]
+            at = position[chosen] if isinstance(position, Tensor) else position
+            signal, cells, place = _chunk(model, name, pictures[chosen], units, asked, keep, at)
+            parts.append((signal.cpu(), cells.cpu(), place.cpu()))
+            if progress is not None:
+                progress(min(start + size, len(image)), len(image))
+    signals, kept, places = (torch.cat(each) for each in zip(*parts, strict=True))
+    single = position is not None and (asked is None or position != "max")  # of many maps the maxima are many places
+    box = _boxes(model, name, pictures, places) if single else None
+    other = None
+    if twin:
+        settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
+        other = walk(randomised(model, seed), name, images, rule, twin=False, progress=None, **settings)  # type: ignore[arg-type]
+    fraction = keep if position is None else 0.0
+    plain = pictures.detach().cpu()
+    return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other)
+
+
+def _pairs(
+    channels: Channels, each: bool, count: int, pictures: int, layer: str
+) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], list[int] | None]:
+    """Return picture and channel of every walk; channel -1 and the list of channels where they go together."""
+    if isinstance(channels, Tensor):
+        if channels.shape != (pictures,):
+            raise UsageError(f"channels are numbers, or one for each of the {pictures} pictures.")
+        return torch.arange(pictures), torch.tensor(channel_list(channels.tolist(), count, layer)), None
+    asked = channel_list(channels, count, layer)
+    if not each:
+        return torch.arange(pictures), torch.full((pictures,), -1), asked
+    return torch.arange(pictures).repeat_interleave(len(asked)), torch.tensor(asked).repeat(pictures), None
+
+
+def _chunk(
+    model: nn.Module,
+    layer: str,
+    pictures: Tensor,
+    units: Tensor,
+    together: list[int] | None,
+    keep: float,
+    position: Position,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Walk pictures back at once, each from its own of `units` or from all of `together`; signals, cells, a place."""
+    x = pictures.clone().requires_grad_()
+    features = maps(model, layer, x)
+    values = features.detach()
+    if together is None or len(together) < features.shape[1]:
+        mask = torch.zeros(features.shape[:2], dtype=values.dtype, device=values.device)
+        if together is None:
+            mask[torch.arange(len(features), device=values.device), units.to(values.device)] = 1
+        else:
+            mask[:, together] = 1
+        values = values * mask[:, :, None, None]
+    start = seeds(values, keep, position)
+    (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
+    if signal is None:
+        raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
+    return signal.detach(), torch.linalg.vector_norm(start, 0, (1, 2, 3)).long(), _places(values, position)
+
+
+def _places(features: Float[Tensor, "n c y x"], position: Position) -> Int64[Tensor, "n 2"]:
+    """Return the position that each walk starts from; of no meaning where it starts from several."""
+    if isinstance(position, Tensor):
+        return position
+    if isinstance(position, tuple):
+        return torch.tensor([position]).expand(len(features), 2)
+    if position is None:
+        return torch.zeros(len(features), 2, dtype=torch.int64)
+    flat = features.sum(1).flatten(1).argmax(1)  # of one channel: the others are masked
+    return torch.stack([flat // features.shape[3], flat % features.shape[3]], 1)
+
+
+def _boxes(model: nn.Module, layer: str, pictures: Tensor, places: Int64[Tensor, "n 2"]) -> Int64[Tensor, "n 4"] | None:
+    """Return what positions of a layer see; None where that is not known (the network's output)."""
+    field = receptive_fields(model, (int(pictures.shape[2]), int(pictures.shape[3])), [layer]).get(layer)
+    if field is None:
+        return None
+    rows, columns = field.rows[places[:, 0]], field.columns[places[:, 1]]
+    return torch.stack([rows[:, 0], columns[:, 0], rows[:, 1], columns[:, 1]], 1)
+
+
+def seeds(features: Float[Tensor, "b c y x"], keep: float, position: Position) -> Float[Tensor, "b c y x"]:
+    """Return the activations that a walk starts from, all others zero.
+
+    Of each map the strongest fraction `keep` by signed value, at least one cell, the earlier of equal ones; or one
+    position: (y, x), one per picture `[b, 2]`, or "max", the strongest cell of each map.
+
+    >>> seeds(torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]]), 0.5, None)[0, 0]
+    tensor([[0., 4.],
+            [3., 0.]])
+    """
+    flat = features.flatten(2)
+    if position is None or position == "max":
+        count = 1 if position == "max" else max(1, int(keep * flat.shape[2]))
+        strongest, order = flat.topk(min(count + 1, flat.shape[2]), dim=2)
+        out = torch.zeros_like(flat).scatter_(2, order[..., :count], strongest[..., :count])
+        tied = strongest[..., count - 1] == strongest[..., -1] if count < flat.shape[2] else torch.tensor(False)
+        if bool(tied.any()):  # topk takes any of equal ones
+            some, least = flat[tied], strongest[..., count - 1][tied][:, None]
+            above, equal = some > least, some == least
+            room = count - above.sum(1, keepdim=True)
+            out[tied] = torch.where(above | (equal & (equal.cumsum(1) <= room)), some, 0)
+        return out.view_as(features)
+    at = position if isinstance(position, Tensor) else torch.tensor([position])
+    index = (at[:, 0] * features.shape[3] + at[:, 1]).to(features.device)
+    order = index[:, None, None].expand(len(flat), flat.shape[1], 1)
+    return torch.zeros_like(flat).scatter_(2, order, flat.gather(2, order)).view_as(features)
+
+
+def _check_position(position: Position, sides: list[int], pictures: int, layer: str) -> None:
+    if position is None or position == "max":
+        return
+    at = position if isinstance(position, Tensor) else None
+    if isinstance(position, str) or (at is not None and (at.shape != (pictures, 2))):
+        raise UsageError(f"position is 'max', (y, x), or one (y, x) a picture, not {position!r}.")
+    pairs = at.tolist() if at is not None else [position]
+    if any(not (0 <= y < sides[0] and 0 <= x < sides[1]) for y, x in pairs):
+        raise UsageError(f"layer {layer!r} has maps of {sides[0]} x {sides[1]}: there is no position {position!r}.")

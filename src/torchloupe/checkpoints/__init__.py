@@ -1,0 +1,1 @@
+"""Our file, MODEL to network, and foreign checkpoints read without running them."""

@@ -1,0 +1,234 @@
+"""Our checkpoints: safetensors with one metadata key of sorted JSON. A checkpoint alone rebuilds its model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from torchloupe.errors import ModelError
+from torchloupe.models import LARGEST, build, build_blank
+from torchloupe.models.network import Network, wrap
+from torchloupe.models.reference import is_reference
+from torchloupe.models.trust import LONGEST, check_made, permitted, short
+from torchloupe.models.user import build_user
+from torchloupe.runtime.files import atomic_write
+
+KEY = "torchloupe"
+SCHEMA = 1
+Maker = str | Callable[..., nn.Module] | nn.Module
+"""What the user may name as the network of a file: a reference to code, or that code itself."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a checkpoint says of itself; the same words as `config.json` of a run."""
+
+    model: str
+    """A name from `torchloupe.models`, `package.module:factory` or `file.py:factory`."""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    size: int | None
+    """Side of the pictures it was trained on; None where they were not square."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the network's factory."""
+    data: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    schema: int = SCHEMA
+
+
+def config_from(values: Any, source: str | Path, model: str | None = None) -> Config:
+    """Read a Config from a file's parsed JSON; keys of later versions are ignored.
+
+    Its `model` is one of ours, or code that may run: what the file names has passed `trust.permitted`, or is `model`,
+    which the user named for it.
+
+    Raises:
+        ModelError: a key is missing, or the schema is newer than this package, or it names code that may not run.
+
+    >>> about = {"schema": 1, "model": "loupe", "classes": ["a", "b"], "mean": None, "std": None, "size": 32}
+    >>> config_from(about, "a.safetensors").size
+    32
+    """
+    config = _parsed(values)
+    arguments = config.arguments
+    if model is not None and model.rpartition(":")[2] != config.model.rpartition(":")[2]:
+        arguments = {}  # they were another network's
+    allowed = permitted(config.model, source, arguments=arguments, given=model)
+    return replace(config, model=allowed, arguments=arguments)
+
+
+def _parsed(values: Any) -> Config:
+    if not isinstance(values, dict) or not isinstance(schema := values.get("schema", SCHEMA), int):
+        raise ModelError("the checkpoint's description is damaged. Was it made by torchloupe?")
+    if schema > SCHEMA:
+        raise ModelError(f"the checkpoint has schema {schema}, newer than {SCHEMA}: update torchloupe.")
+    known = {name: values[name] for name in Config.__dataclass_fields__ if name in values}
+    for name in ("classes", "mean", "std"):
+        if isinstance(known.get(name), list):
+            known[name] = tuple(known[name])
+    try:
+        config = Config(**known)
+    except TypeError as error:
+        raise ModelError(f"the checkpoint's description is not whole ({error}). Was it made by torchloupe?") from None
+    for name, fits in _checks(config).items():
+        if not fits:
+            raise ModelError(
+                f"the checkpoint's {name!r} is {short(str(getattr(config, name)))}. Was it made by torchloupe?"
+            )
+    return config
+
+
+def _checks(config: Config) -> dict[str, bool]:
+    """Tell of each field whether it is what it should be."""
+
+    size = config.size
+    return {
+        "model": isinstance(config.model, str),
+        "classes": bool(config.classes) and _are(config.classes, str),
+        "mean": config.mean is None or _are(config.mean, int, float),
+        "std": config.std is None or _are(config.std, int, float),
+        "size": size is None or (type(size) is int and 1 <= size <= LARGEST),
+        "arguments": isinstance(config.arguments, dict),
+        "data": isinstance(config.data, dict | None),
+        "training": isinstance(config.training, dict | None),
+    }
+
+
+def _are(values: object, *kinds: type) -> bool:
+    return isinstance(values, tuple) and all(type(value) in kinds for value in values)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write named tensors with a JSON description, atomically; the same input gives the same bytes.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tensors(Path(folder) / "a.safetensors", {"x": torch.ones(2)}, {"step": 3})
+    ...     read_tensors(Path(folder) / "a.safetensors")
+    ({'x': tensor([1., 1.])}, {'step': 3})
+    """
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in sorted(tensors.items()):
+        own = tensor.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        plain[name] = own.clone() if place in seen else own  # tied weights: safetensors takes no shared memory
+        seen.add(place)
+    text = json.dumps(about, sort_keys=True, ensure_ascii=False)
+    atomic_write(path, safetensors.torch.save(plain, metadata={KEY: text}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        ModelError: no such file, not safetensors, or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            about = (stream.metadata() or {}).get(KEY)
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError) as error:
+        cause = "no such file" if isinstance(error, FileNotFoundError) else f"not a whole safetensors file ({error})"
+        raise ModelError(f"cannot read '{path}': {cause}. Check the path, or save it again.") from None
+    if about is None:
+        raise ModelError(
+            f"'{path}' is safetensors, but not written by torchloupe. Bring it in with `torchloupe convert`."
+        )
+    try:
+        return tensors, json.loads(about)
+    except ValueError as error:
+        raise ModelError(f"the description in '{path}' is damaged ({error}). Save it again.") from None
+
+
+def save_model(path: Path, net: nn.Module, config: Config) -> None:
+    """Write a network's weights and what is needed to rebuild it.
+
+    >>> import tempfile
+    >>> config = Config("resnet20", ("cat", "dog"), None, None, 32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(Path(folder) / "m.safetensors", build("resnet20", classes=2), config)
+    ...     load_model(Path(folder) / "m.safetensors")[1].classes
+    ('cat', 'dog')
+    """
+    save_tensors(path, net.state_dict(), asdict(config))
+
+
+def load_model(path: Path, model: "Maker | None" = None) -> tuple[Network, Config]:
+    """Rebuild a network from its checkpoint alone, in eval mode on the CPU.
+
+    A checkpoint of one of our networks is all that is needed. One of someone's own names code, which runs if `model`
+    is given (the same reference, or the class, function or network itself), or where this user ran it before.
+
+    Raises:
+        ModelError: the file is missing, broken, not ours, does not fit the network that it names, or names code that
+            may not run.
+    """
+    tensors, about = read_tensors(path)
+    if model is None or isinstance(model, str):
+        config = config_from(about, path, model)
+        net = _filled(config, tensors, path)
+    else:
+        config = _parsed(about)
+        if config.arguments:
+            check_made(model, config.model)
+        net = build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments, factory=model)
+        fill(net, tensors, str(path), config.model)
+    return wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes), config
+
+
+def _filled(config: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """Return the network with these tensors; one of ours that does not fit them takes no memory."""
+    if is_reference(config.model):
+        net = build_bare(config)
+        fill(net, tensors, str(path), config.model)
+        return net
+    net = build_blank(config.model, len(config.classes), **config.arguments)
+    _check_fit(net, tensors, str(path), config.model)
+    own = {
+        name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in net.state_dict().items()
+    }  # not the file's
+    net.load_state_dict(own, assign=True)
+    return net
+
+
+def build_bare(config: Config) -> nn.Module:
+    """Build the untrained network that a description names.
+
+    >>> build_bare(Config("resnet20", ("cat", "dog"), None, None, 32)).linear.out_features
+    2
+    """
+    if is_reference(config.model):
+        return build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments)
+    return build(config.model, len(config.classes), **config.arguments)
+
+
+def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:
+    """Copy tensors into a network, strictly.
+
+    Raises:
+        ModelError: names or shapes differ; the first few are told.
+    """
+    _check_fit(net, tensors, source, model)
+    net.load_state_dict(tensors)
+
+
+def _check_fit(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:
+    own, given = ({name: list(tensor.shape) for name, tensor in each.items()} for each in (net.state_dict(), tensors))
+    wrong = [f"{name} is missing" for name in own if name not in given]
+    wrong += [f"{name[:LONGEST]} is not in the network" for name in given if name not in own]
+    wrong += [
+        f"{name} is {given[name]} instead of {own[name]}" for name in own if name in given and given[name] != own[name]
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ModelError(
+            f"'{source}' does not fit the network {model!r}: {'; '.join(wrong[:3])}{more}. "
+            "Name the network that it was trained with."
+        )

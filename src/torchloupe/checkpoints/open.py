@@ -1,0 +1,234 @@
+"""MODEL: one word that names a network in every command and in `torchloupe.load`."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchloupe.checkpoints.file import Config, Maker, build_bare, fill, load_model
+from torchloupe.errors import ModelError, UsageError, did_you_mean
+from torchloupe.models.network import Network, wrap
+from torchloupe.models.reference import absolute
+from torchloupe.runs.folder import RUNS, newest_run
+
+MOST_CLASSES = 1_000_000
+SHIPPED: dict[str, Path] = {
+    path.parent.name: path for path in sorted((Path(__file__).parent / "shipped").glob("*/model.safetensors"))
+}
+"""Trained networks that come with the package: name -> safetensors file."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network comes from: enough to open it again."""
+
+    word: str
+    """MODEL, `last` and `RUN@EPOCH` turned into paths."""
+    options: dict[str, Any]
+    """What a network of the user's own was told."""
+    config: Config
+    run: Path | None
+    title: str
+    maker: Maker | None = None
+    """The user's own network that they named for a file (`model=`); its snapshots are opened by it too."""
+
+
+def own_run(run: Path | None) -> Path | None:
+    """Return the run folder that results may go to: none for a network that comes with the package.
+
+    >>> own_run(Path("runs/pets")), own_run(None)
+    (PosixPath('runs/pets'), None)
+    """
+    return None if run is None or any(run == file.parent for file in SHIPPED.values()) else run
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with what is known of it."""
+
+    network: Network
+    config: Config
+    run: Path | None
+    """The run folder, if it comes from one."""
+    title: str
+    """What captions call it."""
+
+
+def load(word: str | Path | None = None, /, *, model: Maker | None = None, **options: object) -> Network:
+    """Return the network that MODEL names, in eval mode on the CPU; takes pictures in [0, 1], gives logits.
+
+    MODEL is `cifar10` (comes with the package), a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or
+    `package.module:factory` / `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std` and `size`
+    (see `open_model`). A run or file of your own network never runs code by itself: where it was not trained on this
+    machine, name that network with `model`, as a reference, class or function.
+
+    Raises:
+        ModelError: nothing goes by that name, it does not fit, or it names code that may not run.
+
+    >>> load("resnet20", classes=["cat", "dog"]).classes
+    ('cat', 'dog')
+    """
+    if word is None:
+        if not isinstance(model, str | Path):
+            raise UsageError("load takes MODEL first: load('cifar10'), load('runs/pets', model=Net).")
+        word, model = model, None
+    return open_model(word, model=model, **options).network  # type: ignore[arg-type]
+
+
+def open_model(
+    word: str | Path,
+    *,
+    model: Maker | None = None,
+    weights: Path | str | None = None,
+    classes: Sequence[str] | int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+) -> Loaded:
+    """Return the network that MODEL names, with its description.
+
+    `model` is the user's own network that a run or file was trained with; `weights` to `size` describe one that is
+    named by `word` itself.
+
+    >>> open_model("resnet20", classes=2).config.classes
+    ('0', '1')
+    """
+    word = str(word)
+    if is_factory(word):
+        if model is not None:
+            raise UsageError(f"{word!r} is a network already: leave --model (model=) out.")
+        loaded = _from_factory(word, weights, classes, mean, std, size)
+        given = {"weights": weights and str(weights), "classes": classes, "mean": mean, "std": std, "size": size}
+        options = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items() if v is not None}
+        loaded.network.origin = Origin(absolute(word), options, loaded.config, None, loaded.title)
+        return loaded
+    path = find_weights(word)
+    network, config = load_model(path, model)
+    folder = path.parent.parent if path.parent.name == "snapshots" else path.parent
+    run = folder if (folder / "config.json").is_file() else None
+    title = run.name if run else path.stem
+    network.origin = Origin(str(run if run and path.parent == run else path), {}, config, run, title, model)
+    return Loaded(network, config, run, title)
+
+
+def find_weights(word: str) -> Path:
+    """Return the weights file that a run folder, `last`, `RUN@EPOCH`, a file or a shipped name means.
+
+    Raises:
+        ModelError: nothing goes by that name.
+    """
+    if not word:
+        return _unknown(word)
+    if word in SHIPPED:
+        return SHIPPED[word]
+    if word == "last":
+        return _of_run(newest_run())
+    path = Path(word)
+    if path.is_dir():
+        return _of_run(path)
+    if path.is_file():
+        if path.suffix == ".py":
+            raise ModelError(
+                f"'{path}' is Python: name the class or function in it that gives the network, {path}:factory."
+            )
+        if path.suffix != ".safetensors":
+            raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
+        return path
+    if (RUNS / word).is_dir():
+        return _of_run(RUNS / word)
+    if "@" in word:
+        run, _, epoch = word.rpartition("@")
+        return _of_snapshot(newest_run() if run == "last" else _folder(run), epoch)
+    return _unknown(word)
+
+
+def _unknown(word: str) -> Path:
+    from torchloupe.models import MODELS
+
+    names = [row.name for row in MODELS]
+    runs = [folder.name for folder in RUNS.iterdir()] if RUNS.is_dir() else []
+    hint = did_you_mean(word, [*names, *runs, *SHIPPED, "last"]) or "."
+    raise ModelError(
+        f"no model {word!r}{hint} MODEL is a run folder, 'last', RUN@EPOCH, a .safetensors file or file.py:factory."
+    )
+
+
+def is_factory(word: str) -> bool:
+    """Tell whether MODEL names a network to build, ours or the user's, and not trained weights.
+
+    >>> is_factory("net.py:Net"), is_factory("resnet20"), is_factory("last")
+    (True, True, False)
+    """
+    from torchloupe.models import MODELS
+
+    named = any(word == row.name for row in MODELS) and not (RUNS / word).is_dir()
+    return named or (re.search(r":\w[\w.]*$", word) is not None and not Path(word).exists())
+
+
+def _folder(word: str) -> Path:
+    for folder in (Path(word), RUNS / word):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"no run {word!r}: neither a folder nor under '{RUNS}'. See `ls {RUNS}`.")
+
+
+def _of_run(folder: Path) -> Path:
+    path = folder / "model.safetensors"
+    if path.is_file():
+        return path
+    if (folder / "config.json").is_file():
+        raise ModelError(
+            f"'{folder}' holds no final weights: its training has not ended. "
+            f"Go on with `torchloupe train --resume --out {folder}`, or name a snapshot, `{folder}@1`."
+        )
+    raise ModelError(f"'{folder}' is not a run: it holds no config.json. Make one with `torchloupe train`.")
+
+
+def _of_snapshot(folder: Path, epoch: str) -> Path:
+    path = folder / "snapshots" / f"epoch-{epoch}.safetensors"
+    if not path.is_file():
+        there = [p.stem.removeprefix("epoch-") for p in path.parent.glob("epoch-*.safetensors")]
+        known = sorted((name for name in there if re.fullmatch(r"[\d.e+]+", name)), key=float)
+        raise ModelError(f"'{folder}' has no snapshot of epoch {epoch}. It has: {', '.join(known) or 'none'}.")
+    return path
+
+
+def _from_factory(
+    word: str,
+    weights: Path | str | None,
+    classes: Sequence[str] | int | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    size: int | None,
+) -> Loaded:
+    if classes is None:
+        raise ModelError(f"{word!r} needs its classes: give --classes N, or a file with one name a line.")
+    if isinstance(classes, int) and not 0 < classes <= MOST_CLASSES:
+        raise ModelError(f"{word!r} cannot have {classes} classes: from 1 to {MOST_CLASSES:,} are possible.")
+    names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+    config = Config(word, names, tuple(mean) if mean else None, tuple(std) if std else None, size)
+    net = build_bare(config)
+    if weights is not None:
+        fill(net, read_weights(Path(weights)), str(weights), word)
+    network = wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes)
+    return Loaded(network, config, None, word)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors file, ours or anyone's.
+
+    Raises:
+        ModelError: no such file, or not safetensors.
+    """
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    if path.is_file() and path.suffix != ".safetensors":
+        raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read the weights '{path}': {error}. Check the path.") from None

@@ -1,0 +1,1 @@
+"""Data sets from the web: mirrors, resume."""

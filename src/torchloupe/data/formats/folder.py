@@ -1,0 +1,133 @@
+"""The reader of pictures by class, in a folder, a zip or a tar."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from torchloupe.data.formats import archive
+from torchloupe.data.formats.fill import MixedSizesError, fill, first_shape
+from torchloupe.data.formats.layout import Plan, parts_of, plan
+from torchloupe.data.formats.parts import Options, Pictures, listed, plural
+from torchloupe.data.formats.source import Source, folder_source, walk
+from torchloupe.data.memory import check_fits, fits
+from torchloupe.errors import DataError
+
+OWN_LIMIT = 256
+"""Pictures that share one size up to this are stored as they are."""
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a path is a folder with at least one picture somewhere in it.
+
+    >>> is_folder(Path("no such folder"))
+    False
+    """
+    return path.is_dir() and any(parts_of(name) is not None for name, _ in walk(str(path)))
+
+
+Opener = Callable[[Path], AbstractContextManager[Source]]
+
+
+def read(opener: Opener, path: Path, options: Options) -> Pictures:
+    """Read all pictures of a folder, a zip or a tar.
+
+    Raises:
+        DataError: no pictures, fewer than two classes, a class in test only, pictures that can't be read.
+        ResourceError: they would not fit into memory.
+    """
+    with opener(path) as source:
+        made = plan(source.names, options.seed, str(path))
+        images, side, bad = _decode(source, (*made.train, *made.test), path, options)
+    notes = made.notes
+    if bad:
+        wanted = (*made.train, *made.test)
+        unread = sorted(f"{source.names[wanted[row]]} ({why})" for row, why in bad.items())
+        notes = (*notes, _refuse_or_note(path, unread, len(wanted), options.skip_bad))
+    found = _assemble(path, source.names, made, images, bad)
+    return replace(found, notes=notes, resized=side, seed=options.seed if made.seeded else None)
+
+
+read_folder = partial(read, folder_source)
+read_zip = partial(read, archive.zip_source)
+read_tar = partial(read, archive.tar_source)
+
+
+def stem(path: Path) -> str:
+    """Return the name of a data set at a path: without `.zip`, `.tar.gz` and the like.
+
+    >>> stem(Path("a/cifar10-jpeg.zip")), stem(Path("a/pets.v2.tar.gz")), stem(Path("my.pets"))
+    ('cifar10-jpeg', 'pets.v2', 'my.pets')
+    """
+    name = path.name or path.anchor
+    for suffix in sorted(archive.SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _decode(
+    source: Source, wanted: tuple[int, ...], path: Path, options: Options
+) -> tuple[UInt8[Tensor, "n 3 h w"], int | None, dict[int, str]]:
+    """Decode at the pictures' own size where they share one, else to squares: (images, side, bad rows).
+
+    Whether all share one size is known only once all were read. So it is taken from the first, and
+    the first picture that differs starts the squares.
+    """
+    rows = {index: row for row, index in enumerate(wanted)}
+    shape = first_shape((rows[index], read) for index, read in source.read(wanted))
+    attempts: list[tuple[tuple[int, int], int | None]] = [((options.side, options.side), options.side)]
+    # Pictures too many to stay at their own size may still fit at the size that was asked for.
+    bearable = shape is not None and (options.size is None or fits(3 * len(wanted) * shape[0] * shape[1]))
+    if shape is not None and bearable and max(shape) <= OWN_LIMIT:
+        attempts.insert(0, (shape, None))
+    for (height, width), side in attempts:
+        check_fits(str(path), len(wanted), height, width)
+        images = torch.empty(len(wanted), 3, height, width, dtype=torch.uint8)
+        jobs = ((rows[index], read) for index, read in source.read(wanted))
+        try:
+            return images, side, fill(images.numpy(), jobs, side, options.progress)
+        except MixedSizesError:
+            continue
+    raise AssertionError("squares are never of mixed sizes")
+
+
+def _assemble(
+    path: Path, names: tuple[str, ...], made: Plan, images: UInt8[Tensor, "n 3 h w"], bad: dict[int, str]
+) -> Pictures:
+    """Put together what could be read."""
+    wanted = (*made.train, *made.test)
+    kept = [row for row in range(len(wanted)) if row not in bad]
+    train = sum(row < len(made.train) for row in kept)
+    labels = torch.tensor([made.labels[wanted[row]] for row in kept], dtype=torch.int64)
+    _check_left(path, made, labels[:train], labels[train:])
+    return Pictures(
+        name=stem(path),
+        images=images[kept] if bad else images,
+        labels=labels,
+        names=tuple(names[wanted[row]] for row in kept),
+        train=train,
+        classes=made.classes,
+        skipped=bool(bad),
+    )
+
+
+def _refuse_or_note(path: Path, unread: list[str], total: int, skip_bad: bool) -> str:
+    """Return the note about pictures that were left out, or refuse the data set because of them."""
+    what = f"{plural(len(unread), 'picture')} of {total:,} in '{path}' can't be read: {listed(unread)}."
+    if not skip_bad:
+        raise DataError(f"{what} Repair or remove them, or leave them out with `--skip-bad`.")
+    return f"{what} Left out."
+
+
+def _check_left(path: Path, made: Plan, train: Tensor, test: Tensor) -> None:
+    """Refuse what is left when unreadable pictures took all of a class, or of the test split."""
+    gone = [name for label, name in enumerate(made.classes) if not bool((train == label).any())]
+    if gone or not len(test):
+        what = f"train pictures of {listed([repr(name) for name in gone])}" if gone else "test pictures"
+        raise DataError(f"no {what} in '{path}' can be read. Repair them, or remove the class.")

@@ -1,0 +1,1 @@
+"""Numbers that a network is judged by, and that go beside pictures."""

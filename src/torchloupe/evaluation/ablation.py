@@ -1,0 +1,224 @@
+"""What a network loses without one of its channels: the drop in accuracy when the channel is zero everywhere."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from torchloupe.data.tensors import to_float
+from torchloupe.errors import UsageError
+from torchloupe.features.hooks import as_maps, inspecting, replacing
+from torchloupe.features.trace import Call, at_once, channel_list, example, placed, resolve, trace
+from torchloupe.runtime.device import at_least_float32, autocast
+
+BATCH = 100
+"""Pictures that go through the first part of the network together."""
+AT_ONCE = 1000
+"""Pictures that go through the rest of it together, at most: all of those, once for each of several channels."""
+NEAR = 0.02
+"""How far the logits of an untouched copy may lie from the network's own, as a share of the largest."""
+RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus)
+CHANNELWISE = (
+    *RECTIFIERS,
+    nn.modules.batchnorm._BatchNorm,
+    nn.InstanceNorm2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Identity,
+)
+"""Layers that keep channels apart: a channel that is zero behind them was never there for what follows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Accuracies without single channels."""
+
+    layer: str
+    """Whose output is set to zero."""
+    channel: Int64[Tensor, "n"]
+    accuracy: float
+    """With all channels, on the same pictures, in [0, 1]."""
+    drop: Float[Tensor, "n"]
+    """Accuracy with all channels less that without this one, in [-1, 1]."""
+    class_drop: Float[Tensor, "n classes"]
+    """The same over the pictures of each class; NaN for a class without any."""
+    pictures: int
+    shared: bool
+    """The network's first part ran once for all channels; else once for each."""
+
+
+def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | None = None) -> str:
+    """Return the layer behind whose output a channel of `layer` (a resolved name) is whole: the block's last ReLU.
+
+    From a convolution the way goes on through normalisation, pooling and a rectifier, as far as they are modules that
+    follow one another and nothing else sees what the layer puts out; a block that ends in its own rectifier is its own
+    answer.
+
+    >>> rectified(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)), "0")
+    '2'
+    """
+    calls = trace(model, picture)
+    place = next((i for i, call in enumerate(calls) if call.name == layer), None)
+    if place is None:
+        return layer
+    sites, channels = [layer], calls[place].channels
+    for call in _after(calls, place):
+        if not isinstance(call.module, CHANNELWISE) or call.channels != channels:
+            break
+        sites.append(call.name)
+        if isinstance(call.module, RECTIFIERS):
+            break
+    shown = example(model) if picture is None else placed(model, picture[:1])
+    return next((site for site in reversed(sites[1:]) if _alone(model, layer, site, shown)), layer)
+
+
+def _alone(model: nn.Module, layer: str, site: str, picture: Float[Tensor, "1 c h w"]) -> bool:
+    """Whether all that the rest sees of a layer passes `site`: NaN in the one and zero in the other leave no trace."""
+    unknown, nothing = (
+        (lambda output, _: torch.full_like(output, torch.nan)),
+        (lambda output, _: torch.zeros_like(output)),
+    )
+    with inspecting(model), torch.no_grad(), replacing(model, layer, unknown), replacing(model, site, nothing):
+        said: Tensor = model(picture.clone())
+    return bool(said.isfinite().all())
+
+
+def _after(calls: Sequence[Call], place: int) -> list[Call]:
+    """Return the leaves that ran after a layer; none where it ends in a rectifier or holds other layers."""
+    if isinstance(calls[place].module, RECTIFIERS) or next(calls[place].module.children(), None) is not None:
+        return []
+    return [call for call in calls[place + 1 :] if next(call.module.children(), None) is None]
+
+
+def ablate(
+    model: nn.Module,
+    layer: str,
+    images: UInt8[Tensor, "n c h w"],
+    labels: Int64[Tensor, "n"],
+    *,
+    channels: list[int] | None = None,
+    size: int | None = None,
+    amp: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Ablation:
+    """Measure the drop in accuracy when single channels of a layer's output are set to zero, each alone.
+
+    The pictures pass the network's first part once; from the layer on, each batch runs once for every channel and once
+    untouched. Where that is not possible (the rest looks back to before the layer) each channel takes a whole pass.
+
+    Raises:
+        LayerError: no such layer, or one that puts out neither maps nor a vector.
+        UsageError: a channel that there is not, or no pictures.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    >>> ablate(net, "1", images, torch.tensor([0, 1] * 3), channels=[0, 3]).drop.shape
+    torch.Size([2])
+    """
+    if not len(images):
+        raise UsageError("ablation needs pictures with their classes: there are none.")
+    example = placed(model, to_float(images[:1], size))
+    name = resolve(model, layer, example)
+    counts = {call.name: call.channels for call in trace(model, example)}
+    asked = channel_list(channels, counts.get(name) or 0, name)
+    right, shared = None, True
+    with inspecting(model), torch.no_grad(), autocast(example.device, amp):
+        right = _all(_Shared(model, name, example, len(asked)), images, labels, asked, size, progress)
+        if right is None:
+            shared = False
+            right = _all(_Single(model, name, example), images, labels, asked, size, progress)
+    assert right is not None
+    with_all, without = right[0], right[1:]
+    kinds = torch.nn.functional.one_hot(labels.cpu()).double()
+    hits, all_ = without @ kinds, kinds.sum(0)
+    class_drop = (with_all @ kinds - hits) / all_
+    drop = with_all.mean() - without.mean(1)
+    return Ablation(
+        name, torch.tensor(asked), with_all.mean().item(), drop.float(), class_drop.float(), len(images), shared
+    )
+
+
+class _Single:
+    """A whole pass for every channel."""
+
+    def __init__(self, model: nn.Module, layer: str, example: Tensor) -> None:
+        self.model, self.layer, self.sides = model, layer, example.shape[2:]
+        self.batch = min(BATCH, at_once(model, "", example))
+        self.at_once = 1
+
+    def __call__(self, pictures: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
+        """Return the logits without each of the channels, `[channels, pictures, classes]`; None: it cannot."""
+        return torch.stack([self._without(pictures, channel) for channel in channels])
+
+    def _without(self, pictures: Tensor, channel: int) -> Tensor:
+        def zero(output: Tensor, module: nn.Module) -> Tensor:
+            changed = output.clone()
+            as_maps(changed, module, self.layer, self.sides)[:, channel] = 0
+            return changed
+
+        with replacing(self.model, self.layer, zero):
+            said: Tensor = at_least_float32(self.model(pictures))
+        return said
+
+
+class _Shared(_Single):
+    """The rest of the network runs on all copies of a batch, each without another channel, and one untouched."""
+
+    def __init__(self, model: nn.Module, layer: str, example: Tensor, channels: int) -> None:
+        super().__init__(model, layer, example)
+        room = max(2 * self.batch, min(AT_ONCE, 8 * at_once(model, "", example)))
+        self.batch = max(1, min(self.batch, room // (channels + 1)))  # so that the first part runs once, if it can be
+        self.at_once = max(1, room // self.batch - 1)
+
+    def __call__(self, pictures: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
+        """Return the same; None where the untouched copy does not come out as the network's own answer."""
+        n, many = len(pictures), len(channels)
+
+        def zero(output: Tensor, module: nn.Module) -> Tensor:
+            copies = output.repeat(many + 1, *[1] * (output.ndim - 1))
+            which = torch.tensor(channels, device=output.device).repeat_interleave(n)
+            rows = torch.arange(n, n + len(which), device=output.device)
+            as_maps(copies, module, self.layer, self.sides)[rows, which] = 0
+            return copies
+
+        try:
+            with replacing(self.model, self.layer, zero):
+                said = at_least_float32(self.model(pictures))
+        except (RuntimeError, ValueError, IndexError):  # what follows joins it with something of another length
+            return None
+        if said.shape[0] != (many + 1) * n:
+            return None
+        parts = said.view(many + 1, n, -1)
+        return parts[1:] if bool((parts[0] - own).abs().max() <= NEAR * own.abs().max()) else None
+
+
+def _all(
+    way: _Single,
+    images: Tensor,
+    labels: Tensor,
+    channels: list[int],
+    size: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Float[Tensor, "channels+1 n"] | None:
+    """Return which pictures are right, with all channels and without each; None if this way does not work here."""
+    device = next((p.device for p in way.model.parameters()), torch.device("cpu"))
+    rows = []
+    for start in range(0, len(images), way.batch):
+        pictures = placed(way.model, to_float(images[start : start + way.batch], size))
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        own = at_least_float32(way.model(pictures))
+        parts = [own[None]]
+        for first in range(0, len(channels), way.at_once):
+            said = way(pictures, channels[first : first + way.at_once], own)
+            if said is None:
+                return None
+            parts.append(said)
+        true = labels[start : start + way.batch].to(device)
+        rows.append((torch.cat(parts).argmax(2) == true).cpu().double())
+        if progress is not None:
+            progress(min(start + way.batch, len(images)), len(images))
+    return torch.cat(rows, 1)

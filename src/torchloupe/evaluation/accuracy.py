@@ -1,0 +1,230 @@
+"""How well a network does: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from torchloupe.data.tensors import to_float
+from torchloupe.errors import DataError, did_you_mean
+from torchloupe.models.network import Network
+from torchloupe.runtime.device import at_least_float32, autocast
+
+BINS = 15
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a network said about every picture, and the figures made of it."""
+
+    probabilities: Float[Tensor, "n classes"]
+    labels: Int64[Tensor, "n"]
+    classes: tuple[str, ...]
+    losses: Float[Tensor, "n"]
+    """Cross-entropy of each picture, in nats."""
+
+    @property
+    def predicted(self) -> Int64[Tensor, "n"]:
+        """The most probable class of each picture."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, in nats."""
+        return self.losses.double().mean().item()
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pictures whose most probable class is the true one, in [0, 1]."""
+        return (self.predicted == self.labels).double().mean().item()
+
+    @property
+    def confusion(self) -> Int64[Tensor, "classes classes"]:
+        """Counts; row: true class, column: predicted class."""
+        n = len(self.classes)
+        return torch.bincount(self.labels * n + self.predicted, minlength=n * n).view(n, n)
+
+    @property
+    def per_class(self) -> dict[str, float | None]:
+        """Accuracy of each class in [0, 1]; None for a class without pictures."""
+        right, all_ = self.confusion.diagonal(), self.confusion.sum(1)
+        pairs = zip(self.classes, right.tolist(), all_.tolist(), strict=True)
+        return {name: (hits / n if n else None) for name, hits, n in pairs}
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error over 15 bins of confidence, in [0, 1] (Guo et al. 2017)."""
+        return calibration_error(self.probabilities, self.labels)
+
+    def mistakes(self) -> Int64[Tensor, "m"]:
+        """Indices of wrongly classified pictures, the most confident first."""
+        wrong = (self.predicted != self.labels).nonzero().flatten()
+        confidence = self.probabilities.amax(1)[wrong]
+        return wrong[confidence.argsort(descending=True, stable=True)]
+
+
+def calibration_error(probabilities: Float[Tensor, "n c"], labels: Int64[Tensor, "n"], bins: int = BINS) -> float:
+    """Return the mean gap between confidence and accuracy, over equal bins of confidence, weighted by their size.
+
+    >>> said = torch.tensor([[0.75, 0.25], [0.75, 0.25]])  # sure by 0.75, right by 0.5
+    >>> calibration_error(said, torch.tensor([0, 1]))
+    0.25
+    """
+    count, confidence, right = reliability(probabilities, labels, bins).T
+    gaps: Tensor = ((confidence - right).abs().nan_to_num() * count).sum()
+    return gaps.item() / len(labels)
+
+
+def reliability(
+    probabilities: Float[Tensor, "n c"], labels: Int64[Tensor, "n"], bins: int = BINS
+) -> Float[Tensor, "bins 3"]:
+    """Return for equal bins of confidence how many pictures fall there, their mean confidence and their accuracy.
+
+    NaN for the means of an empty bin; pictures whose answer is not a number are in none.
+
+    >>> reliability(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]), bins=2)[1].tolist()
+    [2.0, 0.75, 0.5]
+    """
+    confidence, predicted = probabilities.double().max(1)
+    known = confidence.isfinite()
+    confidence, right = confidence[known], (predicted == labels).double()[known]
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    zeros = torch.zeros(bins, dtype=torch.float64)
+    count = torch.bincount(index, minlength=bins).double()
+    sums = [zeros.index_add(0, index, each) for each in (confidence, right)]
+    return torch.stack([count, *(each / count for each in sums)], 1)
+
+
+def align(labels: Int64[Tensor, "n"], classes: Sequence[str], wanted: Sequence[str]) -> Int64[Tensor, "n"]:
+    """Renumber labels from one list of class names to another, by name.
+
+    Raises:
+        DataError: a class that occurs in the labels is unknown to the model.
+
+    >>> align(torch.tensor([0, 1]), ["cat", "dog"], ["ant", "dog", "cat"])
+    tensor([2, 1])
+    """
+    used = [classes[i] for i in torch.unique(labels).tolist()]
+    unknown = [name for name in used if name not in wanted]
+    if unknown:
+        raise DataError(
+            f"the model knows no class {unknown[0]!r}{did_you_mean(unknown[0], list(wanted)) or '.'} "
+            f"It knows: {', '.join(wanted[:12])}{' …' if len(wanted) > 12 else ''}; "
+            "rename the folders, or train on these classes."
+        )
+    table = torch.tensor([wanted.index(name) if name in wanted else -1 for name in classes], dtype=torch.int64)
+    return table[labels]
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module,
+    images: UInt8[Tensor, "n c h w"],
+    *,
+    size: int | None = None,
+    flip: bool = False,
+    batch: int = 500,
+    amp: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[Tensor, "n classes"]:
+    """Return the log-probabilities of uint8 pictures; `flip` averages the mirrored picture's probabilities in.
+
+    The network runs on the device that it is on, in the mode that it is in.
+
+    >>> from torchloupe import load
+    >>> predict(load("resnet20", classes=3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).exp().sum().round()
+    tensor(2.)
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    side = size or max(images.shape[2:])
+    batch = max(1, min(batch, batch * 64 * 64 // side**2)) if side > 64 else batch
+    done = []
+    for start in range(0, len(images), batch):
+        pictures = to_float(images[start : start + batch].to(device), size)
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        with autocast(device, amp):
+            said = at_least_float32(network(pictures)).log_softmax(1)
+            if flip:
+                said = torch.logaddexp(said, at_least_float32(network(pictures.flip(3))).log_softmax(1)) - math.log(2)
+        done.append(said)
+        if progress is not None:
+            progress(min(start + batch, len(images)), len(images))
+    return torch.cat(done).cpu() if done else torch.zeros(0, 0)
+
+
+def _numbered(network: Network, classes: Sequence[str]) -> bool:
+    """Tell whether a network knows its classes by number only (`--classes 10`), so that there are no names to match."""
+    known = network.classes
+    plain = known == tuple(map(str, range(len(classes)))) and set(classes) != set(known)
+    return plain and (network.origin is None or network.origin.run is None)
+
+
+def labels_of(network: nn.Module, labels: Int64[Tensor, "n"], classes: Sequence[str]) -> Int64[Tensor, "n"]:
+    """Return labels of `classes` numbered as a network numbers its classes.
+
+    Raises:
+        DataError: it says no classes, or does not know one of these.
+
+    >>> from torchloupe import load
+    >>> labels_of(load("resnet20", classes=["cat", "dog"]), torch.tensor([0, 1]), ["dog", "cat"])
+    tensor([1, 0])
+    """
+    if not isinstance(network, Network):
+        raise DataError("the network says no classes, so that no answer is right or wrong.")
+    return labels if _numbered(network, classes) else align(labels, classes, network.classes)
+
+
+def examine(
+    network: Network,
+    images: UInt8[Tensor, "n c h w"],
+    labels: Int64[Tensor, "n"],
+    classes: Sequence[str],
+    *,
+    tta: bool = False,
+    batch: int = 500,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Evaluation, float | None]:
+    """Test a network on labelled pictures of `classes`; with `tta` also the accuracy with mirrored ones averaged in.
+
+    Classes are matched by name; those of a network that knows only numbers, by their order.
+
+    Raises:
+        DataError: the pictures have a class that the network does not know.
+
+    >>> from torchloupe import load
+    >>> net = load("resnet20", classes=["cat", "dog"])
+    >>> examine(net, torch.zeros(2, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]), ["dog", "cat"])[0].labels
+    tensor([1, 0])
+    """
+    wanted = tuple(classes) if _numbered(network, classes) else network.classes
+    true = labels_of(network, labels, classes)
+
+    def told(passes: int) -> Callable[[int, int], None]:
+        def tell(done: int, total: int) -> None:
+            if progress is not None:
+                progress(done + passes * total, (2 if tta else 1) * total)
+
+        return tell
+
+    said = predict(network, images, size=network.size, batch=batch, progress=told(0))
+    evaluation = judge(said, true, wanted)
+    if not tta:
+        return evaluation, None
+    said = predict(network, images, size=network.size, flip=True, batch=batch, progress=told(1))
+    return evaluation, judge(said, true, wanted).accuracy
+
+
+def judge(
+    log_probabilities: Float[Tensor, "n classes"], labels: Int64[Tensor, "n"], classes: Sequence[str]
+) -> Evaluation:
+    """Put predictions and true labels (numbered as `classes`) together.
+
+    >>> judge(torch.eye(2).log(), torch.tensor([0, 0]), ["cat", "dog"]).per_class
+    {'cat': 0.5, 'dog': None}
+    """
+    losses = F.nll_loss(log_probabilities, labels, reduction="none")
+    return Evaluation(log_probabilities.exp(), labels, tuple(classes), losses)

@@ -1,0 +1,292 @@
+"""The only file that registers hooks: capture a layer's output, stop there, watch a whole pass. None is left behind."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchloupe.errors import LayerError, ModelError
+from torchloupe.features.names import layer_name
+from torchloupe.models.network import Network
+
+OUTPUT = "output"
+"""Names the network's own output (its logits) where it has no layer of that name."""
+
+CLEARLY, FITS, FAR = 0.1, 0.15, 1.0
+"""Logarithms of how far proportions lie apart: enough to tell two orders, still alike, out of the question."""
+
+
+class _Enough(BaseException):
+    """Ends a forward pass once all is seen; no `except Exception` of a network stops it."""
+
+
+@contextmanager
+def inspecting(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a network in eval mode with frozen weights and gradients enabled; restore all of it afterwards.
+
+    Works inside `no_grad` and `inference_mode` as well. Random states are restored, modes and grad flags module by
+    module and parameter by parameter.
+
+    >>> net = nn.Sequential(nn.Dropout())
+    >>> with torch.no_grad(), inspecting(net):
+    ...     net.training, torch.is_grad_enabled()
+    (False, True)
+    >>> net.training
+    True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    inside = [parameter for parameter, _ in flags if parameter.is_inference()]
+    if inside:
+        raise ModelError("the network was made under inference_mode, so that no gradient can pass: make it outside.")
+    checked = model.check if isinstance(model, Network) else False
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+        try:
+            for module, _ in modes:
+                module.training = False
+            for parameter, _ in flags:
+                parameter.requires_grad_(False)
+            if isinstance(model, Network):
+                model.check = False
+            yield model
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+            if isinstance(model, Network):
+                model.check = checked
+
+
+@contextmanager
+def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], bool | None]) -> Iterator[None]:
+    """Call `see(name, module, first input, first output)` after every call of every submodule; True ends the pass."""
+    handles = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def call(module: nn.Module, inputs: Any, output: Any) -> None:
+            out = first_tensor(output)
+            if out is not None and see(name, module, first_tensor(inputs), out):
+                raise _Enough
+
+        return call
+
+    try:
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                handles.append(module.register_forward_hook(hook(name)))
+        with suppress(_Enough):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
+    """Collect what layers put out while the network runs inside: name -> first tensor of the layer's first call.
+
+    The graph is kept. The pass ends (quietly, at the `with` or at `until_seen`) once every layer has spoken.
+
+    Raises:
+        LayerError: no such layer; no hook is left then either.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1))
+    >>> with inspecting(net), capture(net, "1") as seen:
+    ...     _ = net(torch.ones(3, 1, 2, 2))
+    >>> seen["1"].shape
+    torch.Size([3, 2])
+    """
+    names = {layer: layer_name(model, layer) for layer in layers}
+    seen: dict[str, Tensor] = {}
+    handles = []
+
+    def hook(layer: str) -> Callable[..., None]:
+        def call(module: nn.Module, inputs: Any, output: Any) -> None:
+            out = first_tensor(output)
+            if out is None:
+                raise LayerError(
+                    f"layer {layer!r} puts out no tensor but a {type(output).__name__}. Name a part of it."
+                )
+            if layer not in seen:
+                last = len(seen) == len(names) - 1
+                seen[layer] = out if last else out.clone()  # what runs on may change it in place
+            if len(seen) == len(names):
+                raise _Enough
+
+        return call
+
+    try:
+        for layer, name in names.items():
+            handles.append(model.get_submodule(name).register_forward_hook(hook(layer)))
+        with suppress(_Enough):
+            yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def replacing(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module], Tensor]) -> Iterator[None]:
+    """Put `change(output, layer's module)` in the place of what a layer puts out, at its first call of the pass.
+
+    One pass at a time. The output may come back with another number of pictures; whether the network can go on with
+    them is the caller's to check.
+
+    Raises:
+        LayerError: no such layer; no hook is left then either.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> with replacing(net, "0", lambda output, module: output.repeat(3, 1)):
+    ...     net(torch.ones(5, 1, 2, 2)).shape
+    torch.Size([15, 2])
+    """
+    calls = 0
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return _swapped(output, lambda found: change(found, module)) if calls == 1 else output
+
+    def begin(module: nn.Module, inputs: Any) -> None:
+        nonlocal calls
+        calls = 0
+
+    module = model.get_submodule(layer_name(model, layer))
+    handles = [model.register_forward_pre_hook(begin), module.register_forward_hook(hook)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _swapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a layer's output with its first tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list | tuple) else ()
+    for key in keys:
+        if first_tensor(value[key]) is not None:
+            new = _swapped(value[key], change)
+            if isinstance(value, tuple):
+                parts = (*value[:key], new, *value[key + 1 :])
+                return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+            copy = value.copy()
+            copy[key] = new
+            return copy
+    return value
+
+
+def is_output(model: nn.Module, layer: str) -> bool:
+    """Tell whether a layer's name means the network's own output.
+
+    >>> is_output(nn.ReLU(), "output")
+    True
+    """
+    return layer == OUTPUT and OUTPUT not in dict(model.named_children())
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """Return the first tensor in a layer's output: itself, or of a tuple, list, dict or dataclass-like output.
+
+    >>> first_tensor((None, [torch.ones(1)]))
+    tensor([1.])
+    """
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return next((found for part in parts if (found := first_tensor(part)) is not None), None)
+
+
+def maps(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
+    """Return a layer's output as maps, channels first, the graph kept; nothing after the layer runs.
+
+    A layer that runs several times gives its first call. A vector `[b, n]` becomes n maps of 1 x 1. `output` is the
+    network's own output. To be called inside `inspecting`.
+
+    Raises:
+        LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
+        ModelError: the pictures ask for gradients, and none passes: the network detaches its features.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    >>> with inspecting(net):
+    ...     maps(net, "0", torch.rand(2, 3, 5, 5)).shape
+    torch.Size([2, 8, 3, 3])
+    """
+    if is_output(model, layer):
+        out = first_tensor(model(_own(pictures)))
+        if out is None:
+            raise LayerError("the network puts out no tensor.")
+        return as_maps(_reachable(out, pictures, layer), model, layer, pictures.shape[2:])
+    with capture(model, layer) as seen:
+        model(_own(pictures))
+    if layer not in seen:
+        raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
+    module = model.get_submodule(layer_name(model, layer))
+    return as_maps(_reachable(seen[layer], pictures, layer), module, layer, pictures.shape[2:])
+
+
+def _own(pictures: Tensor) -> Tensor:
+    """Copy pictures, since a network may work in place, in the order of memory that convolutions are quick with."""
+    return pictures.clone(memory_format=torch.channels_last)
+
+
+def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
+    if pictures.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
+        raise ModelError(
+            f"no gradient passes from layer {layer!r} to the picture: the network detaches its features or runs under "
+            "no_grad. Take that out of its forward."
+        )
+    return output
+
+
+def as_maps(
+    output: Tensor, module: nn.Module, layer: str = "", picture: Sequence[int] = (1, 1)
+) -> Float[Tensor, "b channels y x"]:
+    """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is height and width of what came in.
+
+    >>> as_maps(torch.zeros(2, 7, 7, 96), nn.Linear(96, 96)).shape
+    torch.Size([2, 96, 7, 7])
+    """
+    if output.ndim == 2:
+        return output[:, :, None, None]
+    if output.ndim != 4:
+        raise LayerError(
+            f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x] and no vector "
+            "[b, channels]. Name a layer that does; `torchloupe layers` lists them."
+        )
+    return output.permute(0, 3, 1, 2) if channels_last(module, output.shape, picture) else output
+
+
+def channels_last(module: nn.Module, shape: torch.Size, picture: Sequence[int] = (1, 1)) -> bool:
+    """Tell whether a 4-D output is `[b, y, x, channels]`: by the module's kind, else by the picture's proportions.
+
+    The two axes of a map have about the proportions of the picture (height, width). Channels come first unless the
+    other order fits clearly better, and either fits well or the first not at all.
+
+    >>> channels_last(nn.GELU(), torch.Size([1, 7, 7, 96])), channels_last(nn.GELU(), torch.Size([1, 96, 7, 7]))
+    (True, False)
+    """
+    _, second, third, last = shape
+    height, width = picture
+    if isinstance(module, nn.Linear):
+        return True
+    if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
+        return False
+    said = getattr(module, "data_format", None)
+    if said in ("channels_first", "channels_last"):
+        return bool(said == "channels_last")
+    if isinstance(module, nn.LayerNorm):
+        return module.normalized_shape[-1] == last
+
+    def misfit(y: int, x: int) -> float:
+        return abs(math.log(max(1, y) / max(1, x) * width / height))
+
+    first, other = misfit(third, last), misfit(second, third)
+    return other < first - CLEARLY and (other < FITS or first > FAR)

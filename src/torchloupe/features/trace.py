@@ -1,0 +1,199 @@
+"""One look at a whole forward pass: which layers run, in which order, and what they put out."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from torchloupe.errors import LayerError, UsageError
+from torchloupe.features.hooks import OUTPUT, channels_last, inspecting, is_output, watching
+from torchloupe.features.names import layer_name
+from torchloupe.models.network import Network
+
+SIDE = 224
+"""Side of the example picture for a network that does not say which it takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A layer that ran, in the order in which layers finish."""
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    """Of its output, with the batch axis, in its own order of axes."""
+    times: int
+    """How often it ran; all else is of the first time."""
+    storage: tuple[int, int]
+    """Address and version of the output: the same for a container and its last part."""
+    picture: tuple[int, int]
+    """Height and width of what came in."""
+
+    @property
+    def last_axis(self) -> bool:
+        """Its output is a map with channels on the last axis."""
+        return len(self.shape) == 4 and channels_last(self.module, torch.Size(self.shape), self.picture)
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of its output, if that is a map or a vector."""
+        if len(self.shape) not in (2, 4):
+            return None
+        return self.shape[-1] if self.last_axis else self.shape[1]
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of its maps; 1 x 1 where it puts out no map."""
+        if len(self.shape) != 4:
+            return 1, 1
+        return (self.shape[1], self.shape[2]) if self.last_axis else (self.shape[2], self.shape[3])
+
+
+def placed(model: nn.Module, pictures: Tensor) -> Tensor:
+    """Return pictures on the device and in the float type of the network, detached, as an ordinary tensor.
+
+    >>> placed(nn.Linear(1, 1).double(), torch.zeros(1, 3, 2, 2)).dtype
+    torch.float64
+    """
+    weights = next((p for p in model.parameters() if p.is_floating_point()), None)
+    with torch.inference_mode(False):
+        plain = pictures.detach().clone() if pictures.is_inference() else pictures.detach()
+        return plain if weights is None else plain.to(weights.device, weights.dtype)
+
+
+def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Float[Tensor, "1 c h w"]:
+    """Return a grey picture of the size and channels that a network takes.
+
+    >>> example(nn.Conv2d(1, 2, 3), size=8).shape
+    torch.Size([1, 1, 8, 8])
+    """
+    side = size or (model.size if isinstance(model, Network) else None) or SIDE
+    height, width = (side, side) if isinstance(side, int) else side
+    mean = model.mean if isinstance(model, Network) else None
+    known = [m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)]
+    usual = next((n for n in (3, 1) if n in known), known[0] if known else 3)
+    channels = len(mean) if mean else usual
+    return placed(model, torch.full((1, channels, height, width), 0.5))
+
+
+def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, until: str = "") -> list[Call]:
+    """Run one picture (grey by default) through a network and list the layers that ran, in order of their ends.
+
+    The pass ends with layer `until`.
+
+    >>> [call.name for call in trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.zeros(1, 3, 5, 5))]
+    ['0', '1']
+    """
+    calls: dict[str, Call] = {}
+
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
+        kept.append(output)  # alive until the end, so that no address comes twice
+        if name in calls:
+            calls[name] = replace(calls[name], times=calls[name].times + 1)
+        else:
+            calls[name] = Call(
+                name, module, tuple(output.shape), 1, (output.data_ptr(), output._version), (int(height), int(width))
+            )
+        return name == until
+
+    kept: list[Tensor] = []
+    picture = example(model) if picture is None else placed(model, picture)
+    height, width = picture.shape[2:]
+    with inspecting(model), torch.no_grad(), watching(model, see):
+        model(picture.clone())  # a network may work in place
+    return list(calls.values())
+
+
+def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | None = None) -> str:
+    """Return the dotted name of a layer; `first` and `last` look at one pass of `picture` (grey by default).
+
+    `first` is the first executed convolution that sees the picture, `last` the last executed block with a 4-D output.
+
+    Raises:
+        LayerError: no such layer.
+
+    >>> from torchloupe.models import build
+    >>> resolve(build("loupe"), "last"), resolve(build("loupe"), "layer3[-1]")
+    ('layer3.1', 'layer3.1')
+    """
+    if layer in ("first", "last") and layer not in dict(model.named_children()):
+        shown = example(model) if picture is None else placed(model, picture[:1])
+        return _first(model, shown) if layer == "first" else _last(trace(model, shown))
+    if is_output(model, layer):
+        return OUTPUT
+    asked = model.get_submodule(layer_name(model, layer))
+    names: list[str] = [name for name, module in model.named_modules() if module is asked]
+    return names[0]  # of several, the one that hooks know
+
+
+def _first(model: nn.Module, picture: Tensor) -> str:
+    """Find the first convolution to run whose output a picture that is not a number spoils."""
+    found: list[str] = []
+
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
+        if isinstance(module, nn.Conv2d) and bool(output.isnan().any()):
+            found.append(name)
+        return bool(found)
+
+    with inspecting(model), torch.no_grad(), watching(model, see):
+        model(torch.full_like(picture, torch.nan))
+    if not found:
+        raise LayerError("the network runs no convolution, so that there is no layer 'first'. Name a layer.")
+    return found[0]
+
+
+PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
+
+
+def _last(calls: list[Call]) -> str:
+    maps = [call for call in calls if len(call.shape) == 4 and not isinstance(call.module, PASSING)]
+    maps = [call for call in maps if "Pool" not in type(call.module).__name__] or maps
+    wide = [call for call in maps if call.sides != (1, 1)] or maps
+    if not wide:
+        raise LayerError("no layer of the network puts out maps, so that there is no layer 'last'. Name a layer.")
+    same = [call for call in wide if call.storage == wide[-1].storage and call.shape == wide[-1].shape]
+    blocks = [
+        c for c in same if next(c.module.children(), None) is not None and not isinstance(c.module, nn.Sequential)
+    ]
+    return (blocks or same)[0].name
+
+
+def channel_list(channels: "list[int] | tuple[int, ...] | int | None", count: int, layer: str) -> list[int]:
+    """Return the asked channels of a layer with `count` of them; None means all.
+
+    Raises:
+        UsageError: one is out of range.
+
+    >>> channel_list(None, 3, "conv1"), channel_list(2, 3, "conv1")
+    ([0, 1, 2], [2])
+    """
+    if channels is None:
+        return list(range(count))
+    asked = [channels] if isinstance(channels, int) else list(channels)
+    wrong = [c for c in asked if not 0 <= c < count]
+    if wrong or not asked:
+        raise UsageError(f"layer {layer!r} has the channels 0 to {count - 1}, not {wrong[0] if wrong else 'none'}.")
+    return asked
+
+
+BYTES = 512 * 2**20
+"""Room for one batch's features and their gradients."""
+
+AT_MOST = 128
+"""More at once is no faster on a CPU: caches overflow."""
+
+
+def at_once(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"], room: int = BYTES) -> int:
+    """Return how many pictures of that size may go forwards and backwards to a layer (a resolved name) at once.
+
+    >>> from torchloupe.models import build
+    >>> at_once(build("loupe"), "conv1", torch.zeros(1, 3, 32, 32))
+    128
+    """
+    numbers = 3 * picture[0].numel()
+    for call in trace(model, placed(model, picture[:1]), until=layer):
+        if next(call.module.children(), None) is None:
+            numbers += call.times * torch.Size(call.shape).numel()
+    each = 3 * numbers * picture.element_size()  # features, their gradients, and what kernels need on the side
+    return max(1, min(AT_MOST, room // each))

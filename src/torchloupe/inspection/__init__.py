@@ -1,0 +1,1 @@
+"""The one entry that command line and reports call: a method, a network and pictures in, a result out."""

@@ -1,0 +1,221 @@
+"""The ways of looking inside, one row each: what computes it, what draws it, what may be set. Imports no torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+from torchloupe.errors import UsageError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A keyword argument of a method and an option of its command; a test holds names and defaults to the function."""
+
+    name: str
+    kind: type | tuple[str, ...]
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of looking inside."""
+
+    name: str
+    compute: str
+    """`module:function`, imported when it is first called."""
+    view: str
+    """`module:function` from a result to contact sheets."""
+    title: str
+    summary: str
+    """First line of the function's docstring."""
+    takes: Literal["nothing", "pictures", "start", "dataset"]
+    """What it looks at beside the network; `start`: photographs to start from, or noise where none are given."""
+    layer: str = "last"
+    channels: bool = True
+    seeded: bool = True
+    needs: tuple[Literal["statistics", "best"], ...] = ()
+    """What it is told of the model's own data where that is at hand."""
+    numbers: tuple[str, ...] = ()
+    """Fields of the result that belong beside the pictures."""
+    settings: tuple[Setting, ...] = field(default=())
+
+    @property
+    def function(self) -> str:
+        """Its name in Python.
+
+        >>> find("feature-maps").function
+        'feature_maps'
+        """
+        return self.name.replace("-", "_")
+
+    @property
+    def from_a_position(self) -> bool:
+        """It can start from one position of one channel in each picture, and so from `top:K`.
+
+        >>> find("deconvnet").from_a_position, find("maximize").from_a_position
+        (True, False)
+        """
+        return self.takes == "pictures" and any(setting.name == "position" for setting in self.settings)
+
+
+EACH = Setting("each", bool, False, "One picture per channel instead of one for all channels together.")
+TWIN = Setting("twin", bool, True, "The same through the network with random weights, beside it.")
+
+
+KEEP = (
+    Setting("keep", float, 0.1, "Share of each map that starts the walk, the strongest."),
+    EACH,
+    Setting("position", str, None, "Start from one position instead: max, or y,x."),
+    TWIN,
+)
+BACK = "torchloupe.inspection.views.backward:view"
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        "filters",
+        "torchloupe.features.filters:filters",
+        "torchloupe.inspection.views.filters:view",
+        "Filters",
+        "Show a convolution's filters; for deeper ones each filter's strongest input channels.",
+        "nothing",
+        layer="first",
+        seeded=False,
+        settings=(Setting("strongest", int, 4, "Input channels shown for each filter of a deeper layer."),),
+    ),
+    Method(
+        "feature-maps",
+        "torchloupe.features.feature_maps:feature_maps",
+        "torchloupe.inspection.views.feature_maps:view",
+        "Feature maps",
+        "Show all maps of a layer for each picture, dead ones marked, and their PCA as one colour picture.",
+        "pictures",
+        seeded=False,
+    ),
+    Method(
+        "invert",
+        "torchloupe.synthesis.invert:invert",
+        "torchloupe.inspection.views.invert:view",
+        "Inversion",
+        "Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.",
+        "pictures",
+        numbers=("error", "psnr", "ssim"),
+        settings=(
+            EACH,
+            Setting("start", ("grey", "noise"), "grey", "Where the search begins."),
+            Setting("steps", int, None, "Steps of L-BFGS, of Adam with jitter (80, with --each 24)."),
+            Setting("tv", float, 0.1, "Weight of total variation."),
+            Setting("bounds", float, 1.0, "Weight of values outside [0, 1]."),
+            Setting("jitter", int, 0, "Shift by up to so many pixels at every step."),
+            TWIN,
+        ),
+    ),
+    Method(
+        "maximize",
+        "torchloupe.synthesis.maximize:maximize",
+        "torchloupe.inspection.views.maximize:view",
+        "Maximisation",
+        "Look for the pictures that drive units most, from noise or from photographs.",
+        "start",
+        needs=("statistics", "best"),
+        numbers=("activation", "shifted", "best", "ratio", "spread", "clipped"),
+        settings=(
+            Setting("each", bool, True, "One picture per channel instead of one for all channels together."),
+            Setting("position", str, None, "One neuron of each map instead of its mean: center, or y,x."),
+            Setting("direction", str, None, "Numbers of a direction over the layer's channels, comma between."),
+            Setting("parameterization", ("fourier", "pixel", "maco"), "fourier", "What is optimised."),
+            Setting("canvas", int, None, "Side of the picture in pixels (default: the network's)."),
+            Setting("steps", int, 64, "Steps of Adam."),
+            Setting("lr", float, 0.15, "Its learning rate."),
+            Setting("copies", int, 3, "Pictures of each unit, from different noise."),
+            Setting("diversity", float, 0.0, "Weight of being unlike the unit's other copies."),
+            Setting("transforms", bool, True, "Shift, turn and scale the picture a little at every step."),
+            Setting("shifts", bool, True, "Also measure the activation over shifts of up to 2 pixels."),
+        ),
+    ),
+    Method(
+        "deconvnet",
+        "torchloupe.attribution.backprop:deconvnet",
+        BACK,
+        "Deconvolution",
+        "Walk backwards from a layer's activations, rectifying the signal at each ReLU.",
+        "pictures",
+        settings=KEEP,
+    ),
+    Method(
+        "guided",
+        "torchloupe.attribution.backprop:guided",
+        BACK,
+        "Guided backpropagation",
+        "Walk backwards, passing at each ReLU only positive signals to positive inputs.",
+        "pictures",
+        settings=KEEP,
+    ),
+    Method(
+        "gradient",
+        "torchloupe.attribution.backprop:gradient",
+        BACK,
+        "Gradient",
+        "Walk backwards by the plain derivative.",
+        "pictures",
+        settings=KEEP,
+    ),
+    Method(
+        "dream",
+        "torchloupe.synthesis.dream:dream",
+        "torchloupe.inspection.views.dream:view",
+        "Dream",
+        "Amplify in photographs whatever a layer sees in them, from the smallest octave to the full size.",
+        "pictures",
+        numbers=("before", "after"),
+        settings=(
+            Setting("octaves", int, 3, "Sizes at which it climbs, the smallest first."),
+            Setting("octave_scale", float, 1.4, "From one size to the next."),
+            Setting("steps", int, 12, "Steps at each size."),
+            Setting("step_size", float, 0.02, "Mean change of a pixel in one step, of the range from black to white."),
+        ),
+    ),
+    Method(
+        "top-examples",
+        "torchloupe.features.top_examples:top_examples",
+        "torchloupe.inspection.views.top_examples:view",
+        "Top examples",
+        "Find for each channel the pictures of a data set that drive it most, with the part that it sees.",
+        "dataset",
+        seeded=False,
+        numbers=("activation",),
+        settings=(
+            Setting("count", int, 9, "Pictures for each channel."),
+            Setting("rank", ("max", "mean"), "max", "Rank by the strongest position of the map, or by its mean."),
+        ),
+    ),
+)
+"""In the order of a report."""
+
+
+def find(name: str) -> Method:
+    """Return the row of a method, by its name or its function's.
+
+    Raises:
+        UsageError: there is none of that name.
+
+    >>> find("feature_maps").name
+    'feature-maps'
+    """
+    row = next((row for row in METHODS if name in (row.name, row.function)), None)
+    if row is None:
+        names = [row.name for row in METHODS]
+        raise UsageError(f"no method {name!r}{did_you_mean(name, names) or '.'} There are: {', '.join(names)}.")
+    return row
+
+
+def load_function(where: str) -> Callable[..., Any]:
+    """Import `module:function`.
+
+    >>> load_function("math:sqrt")(9.0)
+    3.0
+    """
+    module, _, name = where.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function

@@ -1,0 +1,174 @@
+"""The one entry that command line, report and explorer call: a method, a network, pictures -> what can be shown."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from torchloupe.data.dataset import Dataset
+from torchloupe.errors import UsageError, did_you_mean
+from torchloupe.inspection.catalog import METHODS, Method, find, load_function
+from torchloupe.inspection.inputs import Images, coloured, from_anything, from_split, need_data, top_count, unasked
+from torchloupe.inspection.result import Shown
+from torchloupe.inspection.subject import Subject, subject
+from torchloupe.runtime.console import Console, Tick
+
+
+def run(
+    name: str,
+    model: "Subject | nn.Module | str | Path",
+    layer: str | None = None,
+    images: Any = None,
+    *,
+    channels: "list[int] | int | None" = None,
+    seed: int = 0,
+    data: "Dataset | str | Path | None" = None,
+    progress: Tick | None = None,
+    **settings: Any,
+) -> Shown:
+    """Run a method of the catalog by name; returns its result with what is needed to show and repeat it.
+
+    Raises:
+        UsageError: an unknown method or setting, or no pictures and no data to take some from.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    >>> run("feature-maps", net, "0", torch.rand(1, 3, 5, 5)).maps.shape
+    torch.Size([1, 8, 3, 3])
+    """
+    method = find(name)
+    _check(method, settings)
+    studied = subject(model, data)
+    wanted = layer or method.layer
+    arguments: dict[str, Any] = {key: _parsed(key, value) for key, value in settings.items()}
+    taken: Images | None = None
+    if method.channels:
+        arguments["channels"] = [channels] if isinstance(channels, int) else channels
+    if method.seeded:
+        arguments["seed"] = seed
+    if (count := top_count(images)) and method.from_a_position:
+        taken, arguments["channels"], arguments["position"] = _strongest(studied, wanted, channels, count, progress)
+        arguments["images"] = taken.pictures
+    elif method.takes == "pictures" or (method.takes == "start" and images is not None):
+        taken = looked_at(studied, images, seed)
+        arguments["images"] = taken.pictures
+    elif method.takes == "dataset":
+        arguments["dataset"] = _split(studied, images)
+    told = _needs(method, studied, wanted, arguments, progress)
+    compute = load_function(method.compute)
+    if "progress" in inspect.signature(compute).parameters:
+        arguments["progress"] = progress
+    result = compute(studied.model, wanted, **arguments)
+    return Shown(method, result, studied, taken, seed=seed, channels=channels, settings=settings, told=told)
+
+
+def _check(method: Method, settings: dict[str, Any]) -> None:
+    known = [setting.name for setting in method.settings]
+    for name in settings:
+        if name not in known:
+            raise UsageError(
+                f"{method.function} has no setting {name!r}{did_you_mean(name, known) or '.'} "
+                f"It has: {', '.join(known) or 'none'}."
+            )
+
+
+def _parsed(name: str, value: Any) -> Any:
+    """Read a position (y,x) or a direction that came as text or as a list from JSON."""
+    if name in ("position", "canvas") and isinstance(value, list):
+        return tuple(value)
+    if not isinstance(value, str) or name not in ("position", "direction") or value in ("max", "center"):
+        return value
+    try:
+        return tuple(int(part) if name == "position" else float(part) for part in value.split(","))
+    except ValueError:
+        raise UsageError(f"{name} {value!r} is not a list of numbers like 3,4.") from None
+
+
+def looked_at(studied: Subject, images: Any = None, seed: int = 0) -> Images:
+    """Return the pictures to look at: the given ones, else some of the data drawn by seed, else samples.
+
+    Raises:
+        UsageError: none are given, and neither the data nor the network's size is known.
+
+    >>> looked_at(Subject(nn.Conv2d(3, 8, 3)), "samples:0-2").pictures.shape[:2]
+    torch.Size([3, 3])
+    """
+    if images is not None:
+        known = studied.dataset() if need_data(images) else None
+        return coloured(from_anything(images, known, studied.size), studied.model)
+    found = unasked(studied.dataset(), seed, studied.size)
+    if found is None:
+        raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")
+    return coloured(found, studied.model)
+
+
+def _strongest(
+    studied: Subject, layer: str, channels: Any, count: int, progress: Tick | None
+) -> tuple[Images, Tensor, Tensor]:
+    """Return the pictures that drive each channel most, and for each picture its channel and strongest position."""
+    known, split = studied.dataset(), studied.pictures()
+    if known is None or split is None:
+        raise UsageError(f"top:{count} looks through a data set: name one (--data, data=…).")
+    asked = [channels] if isinstance(channels, int) else channels
+    search = load_function(find("top-examples").compute)
+    found = search(studied.model, layer, split, channels=asked, count=count, progress=progress)
+    word = "test" if split is known.test else "train"
+    taken = from_split(split, found.index.flatten().tolist(), word, known.classes, studied.size)
+    units = found.channel.repeat_interleave(found.index.shape[1])
+    return replace(taken, words=(f"top:{count}",)), units, found.position.flatten(0, 1)
+
+
+def _split(studied: Subject, given: Any) -> Any:
+    if isinstance(given, Dataset):
+        return given.test if len(given.test) else given.train
+    if given is not None and not isinstance(given, str | Path):
+        return given
+    chosen = Subject(studied.model, given).pictures() if given is not None else studied.pictures()
+    if chosen is None:
+        raise UsageError("there is no data set to look through: name one (--data, dataset=…).")
+    return chosen
+
+
+def _needs(
+    method: Method, studied: Subject, layer: str, arguments: dict[str, Any], progress: Tick | None
+) -> dict[str, Any]:
+    """Add what the network's own data say; returns what captions say of them."""
+    from torchloupe.features.trace import resolve
+
+    told: dict[str, Any] = {}
+    if "statistics" in method.needs:
+        arguments["statistics"], told["statistics"] = studied.statistics()
+    if "best" in method.needs:
+        images = arguments.get("images")
+        arguments["best"] = studied.best(resolve(studied.model, layer, images), progress)
+        told["best_of"] = None if arguments["best"] is None else studied.seen.get("pictures")
+    return told
+
+
+def method(function: str) -> Callable[..., Shown]:
+    """Return `torchloupe.<function>`: a method that takes pictures of any kind and returns what can be shown.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3))
+    >>> method("filters")(net, "0").weight.shape
+    torch.Size([8, 3, 3, 3])
+    """
+    row = next((row for row in METHODS if row.function == function), None)
+    if row is None:
+        raise AttributeError(f"module 'torchloupe' has no attribute {function!r}")
+    compute = load_function(row.compute)
+
+    @functools.wraps(compute)
+    def call(model: Any, layer: str | None = None, images: Any = None, /, **settings: Any) -> Shown:
+        for other in ("images", "dataset"):
+            images = settings.pop(other) if other in settings else images
+        layer = settings.pop("layer", layer)
+        if "progress" in settings:
+            return run(row.name, model, layer, images, **settings)
+        with Console().progress(row.name) as tick:
+            return run(row.name, model, layer, images, progress=tick, **settings)
+
+    return call

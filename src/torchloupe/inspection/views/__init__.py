@@ -1,0 +1,1 @@
+"""Results of methods to contact sheets: one small file a kind of result."""

@@ -1,0 +1,58 @@
+"""What every sheet says: how it was made."""
+
+from typing import Any
+
+from torchloupe.runtime.console import printable
+
+
+def note(about: dict[str, Any], *parts: str) -> str:
+    """Return the lines below a sheet: method, network, layer, seed, settings that are not plain, scale.
+
+    >>> note({"method": "invert", "model": "r", "layer": "conv1", "seed": 0, "settings": {"steps": 9}}, "error: …")
+    'invert · r · layer conv1 · seed 0 · steps 9\\nerror: …'
+    """
+    words = [about["method"], printable(str(about["model"])), f"layer {about['layer']}"]
+    if about.get("data"):
+        words.append(printable(str(about["data"])))
+    if about.get("seed") is not None:
+        words.append(f"seed {about['seed']}")
+    settings = about.get("settings", {})
+    words += [f"{name.replace('_', ' ')} {_short(value)}" for name, value in settings.items() if value is not None]
+    return "\n".join([" · ".join(words), *parts])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def called(about: dict[str, Any], image: int) -> str:
+    """Return what a picture is called: its class, if it has one, else its file.
+
+    >>> called({"names": ["cat  a/1.png"]}, 0)
+    'cat'
+    """
+    names = about.get("names")
+    return str(names[image]).split("  ")[0] if names and 0 <= image < len(names) else f"picture {image}"
+
+
+def unit(about: dict[str, Any], channel: int) -> str:
+    """Return what a channel is called; channels of the output by their class.
+
+    >>> unit({"layer": "output", "classes": ("cat", "dog")}, 1), unit({"layer": "conv1"}, 3)
+    ('1 dog', '3')
+    """
+    classes = about.get("classes")
+    if about.get("layer") == "output" and classes and 0 <= channel < len(classes):
+        return f"{channel} {classes[channel]}"
+    return str(channel)
+
+
+def heading(about: dict[str, Any], what: str) -> str:
+    """Return a sheet's title.
+
+    >>> heading({"layer": "conv1", "model": "loupe"}, "Filters")
+    'Filters of conv1'
+    """
+    return f"{what} of {about['layer']}"

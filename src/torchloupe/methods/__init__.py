@@ -1,1 +1,0 @@
-"""Ways of looking inside: one file each, one pure function each. Tensors in, tensors out."""

@@ -1,0 +1,1 @@
+"""A report to hand in, in LaTeX or Markdown."""

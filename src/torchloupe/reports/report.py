@@ -1,0 +1,326 @@
+"""A report of a network, from the outside to the inside: one HTML file that asks nothing of any network."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchloupe.data.dataset import Dataset
+from torchloupe.errors import UsageError
+from torchloupe.figures.colors import rgb
+from torchloupe.inspection.inputs import Images, coloured, drawn
+from torchloupe.inspection.run import looked_at
+from torchloupe.inspection.subject import Subject, subject
+from torchloupe.models.network import Network
+from torchloupe.reports.html.page import INDEX, Contents, parts, whole
+from torchloupe.reports.html.sprites import reduced, sprite
+from torchloupe.reports.making import Making
+from torchloupe.reports.plan import Plan, plan, sentences
+from torchloupe.reports.sections.layers import PARTS, all_layers, sample_names
+from torchloupe.reports.sections.performance import Outside, outside, training_curves, training_facts
+from torchloupe.reports.sections.training_film import learned, snapshots
+from torchloupe.runtime.console import Console, Tick, duration
+from torchloupe.runtime.environment import environment
+from torchloupe.runtime.files import atomic_write
+
+LARGEST = 15 * 2**20
+"""Bytes above which the report becomes a folder with an index page."""
+BUDGET = 600.0
+"""Seconds that a report may take where nothing is said."""
+SLACK = 1.5
+"""How much longer than the budget it may go on before parts are left out: the estimate is one."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A report that was written."""
+
+    path: Path
+    """The file to open."""
+    size: int
+    """Bytes of all its files."""
+    seconds: float
+    refused: tuple[tuple[str, str, str], ...]
+    contents: Contents
+
+
+def report(
+    model: "Subject | nn.Module | str | Path",
+    out: str | Path = "report.html",
+    *,
+    data: "Dataset | str | Path | None" = None,
+    pictures: "str | Path | Sequence[str | Path]" = (),
+    layers: Sequence[str] | None = None,
+    units: int | str | None = None,
+    budget: float | None = BUDGET,
+    seed: int = 0,
+) -> Made:
+    """Write a report of a network, by default with everything that fits into ten minutes.
+
+    The network takes pictures in [0, 1]; `data` is its data set (a word, folder or `Dataset`; by default that of its
+    run), `pictures` are those every layer is shown by, `units` those of a layer at most (or `all`), `budget` seconds
+    (None: no limit).
+
+    Raises:
+        LayerError: a layer that there is not.
+        UsageError: units that are no number above 0.
+        DataError: data or pictures that cannot be had.
+
+    >>> import tempfile
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     made = report(net, f"{folder}/a.html", units=1, budget=1, layers=["0"])
+    ...     made.size == made.path.stat().st_size
+    True
+    """
+    studied = subject(model, data)
+    words = [str(word) for word in ([pictures] if isinstance(pictures, str | Path) else pictures)]
+    console = Console()
+    with console.progress("planning the report"):
+        planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
+    for line in announced(planned, samples):
+        console.say(line)
+    with console.progress("report") as tick:
+        return write(studied, Path(out), planned, samples, budget=budget, seed=seed, tick=tick)
+
+
+def announced(plan: Plan, samples: Images) -> list[str]:
+    """Return what is said of a report before it is made.
+
+    >>> from torchloupe.models import build
+    >>> planned = prepare(Subject(build("loupe")), layers=["conv1"], units=4)
+    >>> announced(*planned)[0]
+    'Report 2 layers, at most 4 units each, 8 sample pictures'
+    """
+    units = "all" if plan.amount.units is None else f"at most {plan.amount.units}"
+    return [
+        f"Report {len(plan.layers)} layers, {units} units each, {len(samples.names)} sample pictures",
+        f"Time   about {duration(max(1.0, plan.seconds))} on this machine (estimated)",
+        *(f"Note   {sentence}" for sentence in plan.omitted),
+    ]
+
+
+def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int) -> Images:
+    """Return the pictures that every layer is shown by: those named, else test pictures drawn by seed, else samples.
+
+    >>> from torch import nn
+    >>> len(sample_images(Subject(nn.Conv2d(3, 8, 3)), (), 3, 0).names)
+    3
+    """
+    if words:
+        return looked_at(studied, words)
+    known = studied.dataset()
+    if known is not None:
+        return coloured(drawn(known, seed, studied.size, count), studied.model)
+    shown = looked_at(studied, "samples")
+    chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
+    names = tuple(shown.names[i] for i in chosen)
+    taken = None if shown.words is None else tuple(shown.words[i] for i in chosen)
+    return Images(shown.pictures[chosen], names, taken, shown.resized)
+
+
+def prepare(
+    studied: Subject,
+    *,
+    pictures: Sequence[str] = (),
+    layers: Sequence[str] | None = None,
+    units: int | str | None = None,
+    budget: float | None = BUDGET,
+    seed: int = 0,
+) -> tuple[Plan, Images]:
+    """Decide what a report shows, and on which pictures; its seconds are estimated on this machine.
+
+    Raises:
+        LayerError: a layer that there is not.
+        UsageError: units that are no number above 0.
+
+    >>> from torchloupe.models import build
+    >>> prepare(Subject(build("loupe")), layers=["conv1"], units=4)[0].amount.units
+    4
+    """
+    if units is not None and units != "all" and int(units) < 1:
+        raise UsageError(f"--units is a number from 1 up, or all, not {units!r}.")
+    shown = sample_images(studied, pictures, 8, seed)
+    split = studied.pictures()
+    found = plan(
+        studied.model,
+        shown.pictures[:1],
+        layers=layers,
+        units=units,
+        budget=budget,
+        pictures=0 if split is None else len(split),
+        snapshots=len(snapshots(studied.origin.run if studied.origin else None)),
+    )
+    most = found.amount.samples
+    if len(shown.names) > most and not pictures:
+        shown = sample_images(studied, pictures, most, seed)
+    return found, shown
+
+
+def write(
+    studied: Subject,
+    out: Path,
+    plan: Plan,
+    samples: Images,
+    *,
+    budget: float | None = BUDGET,
+    seed: int = 0,
+    tick: Tick | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Made:
+    """Make a report as planned and write it to `out` (a file; above 15 MB a folder of that name with an index page).
+
+    What the network refuses is listed in the report, which goes on.
+    """
+    began = time.monotonic()
+    out = out if out.suffix else out.with_suffix(".html")
+    contents = contents_of(studied, plan, samples, budget=budget, seed=seed, tick=tick)
+    html = _bytes(whole(contents))
+    folder = folder_of(out)
+    if len(html) <= LARGEST:
+        atomic_write(out, html)
+        forget(folder)
+        return Made(out, len(html), time.monotonic() - began, tuple(contents.refused), contents)
+    forget(folder)
+    size = 0
+    for name, text in parts(contents).items():
+        atomic_write(folder / name, _bytes(text))
+        size += len(_bytes(text))
+    out.unlink(missing_ok=True)
+    if say is not None:
+        say(f"The report has {size / 2**20:.0f} MB: it is a folder, '{folder}', with an index page.")
+    return Made(folder / INDEX, size, time.monotonic() - began, tuple(contents.refused), contents)
+
+
+def _bytes(html: str) -> bytes:
+    return html.encode("utf-8", "backslashreplace")  # a file's name need not be text
+
+
+def contents_of(
+    studied: Subject,
+    plan: Plan,
+    samples: Images,
+    *,
+    budget: float | None = None,
+    seed: int = 0,
+    tick: Tick | None = None,
+) -> Contents:
+    """Compute everything that a report says."""
+    began = time.monotonic()
+    deadline = None if budget is None else began + SLACK * max(budget, plan.seconds)
+    making = Making(studied, plan, samples, seed, deadline, tick)
+    states = snapshots(studied.origin.run if studied.origin else None)
+    making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
+    seen = making.attempt("how well it does", "all", lambda: outside(studied, plan.amount.pictures))
+    making.step()
+    tiles = sample_names(making)
+    layers = all_layers(making)
+    film = learned(making)
+    making.step()
+    run = studied.origin.run if studied.origin else None
+    held_out = bool((studied.origin.config.training or {}).get("holdout")) if studied.origin else False
+    loss, accuracy = training_curves(run, held_out)
+    mistakes = _mistakes(making, seen)
+    photos = making.photos.sprite()
+    model = studied.model
+    names = model.classes if isinstance(model, Network) else ()
+    return Contents(
+        title=_title(studied),
+        outside=seen,
+        loss_chart=loss,
+        accuracy_chart=accuracy,
+        facts=training_facts(studied),
+        mistakes=mistakes,
+        layers=layers,
+        learned=film,
+        samples=tiles,
+        photos=None if photos is None else photos.plain(),
+        shown=sprite(reduced(rgb(samples.pictures))).plain(),
+        classes=names,
+        data_classes=studied.seen.get("classes", names),
+        has_data=studied.pictures() is not None,
+        looked=_looked(studied),
+        left_out=plan.omitted,
+        late=_late(making.late),
+        refused=making.refused,
+        methods=sentences(plan.amount, len(tiles), studied.dataset() is not None),
+        took=duration(time.monotonic() - began),
+        seed=seed,
+        weights=studied.weights,
+        surroundings=_surroundings(),
+    )
+
+
+def _late(parts: Sequence[tuple[str, str]]) -> list[str]:
+    """Say what was not begun for lack of time."""
+    layers: dict[str, list[str]] = {}
+    for what, layer in parts:
+        layers.setdefault(what, []).append(layer)
+    said = [what if each == ["all"] else f"{what} of {', '.join(dict.fromkeys(each))}" for what, each in layers.items()]
+    return [f"The time of --budget was used up before: {'; '.join(said)}."] if said else []
+
+
+def _title(studied: Subject) -> str:
+    data = (studied.origin.config.data or {}).get("name") if studied.origin else None
+    return f"{studied.title}, trained on {data}" if data and data not in studied.title else studied.title
+
+
+def _looked(studied: Subject) -> str:
+    seen = studied.seen
+    return f"{seen['pictures']:,} pictures of {seen['data']}" if seen else "the data (which were not at hand)"
+
+
+def _mistakes(making: Making, seen: Outside | None) -> list[dict[str, Any]]:
+    """Return the mistakes with their tiles, where the pictures are at hand."""
+    split = making.studied.pictures()
+    found = []
+    for mistake in seen.mistakes if seen else ():
+        tile = None
+        if split is not None and mistake.index >= 0:
+            tile = making.photos.place(mistake.index, split.images[mistake.index])
+        found.append({**vars(mistake), "tile": tile})
+    return found
+
+
+def _surroundings() -> str:
+    about = environment("cpu")
+    return f"torch {about['packages']['torch']} on {about['processor']}, {torch.get_num_threads()} threads"
+
+
+MAKER = b'<meta name="generator" content="torchloupe '
+"""By which a page is known as one of a report."""
+
+
+def folder_of(out: Path) -> Path:
+    """Return the folder of a report in several files: of the file's name, unless something else is there.
+
+    >>> folder_of(Path("nowhere/report.html")).as_posix()
+    'nowhere/report'
+    """
+    folder = out.with_suffix("")
+    return folder if _ours(folder) or not folder.exists() else out.with_name(f"{out.stem}-pages")
+
+
+def forget(folder: Path) -> None:
+    """Remove the pages of an older report in several files.
+
+    >>> forget(Path("nowhere"))
+    """
+    if _ours(folder):
+        for path in [folder / INDEX, *folder.glob("layer-*.html")]:
+            path.unlink()
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _ours(folder: Path) -> bool:
+    """Whether a folder holds the pages of an older report."""
+    try:
+        return MAKER in (folder / INDEX).read_bytes()
+    except OSError:
+        return False

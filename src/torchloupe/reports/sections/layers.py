@@ -1,0 +1,168 @@
+"""One layer of a report: what it is, what it makes of the sample pictures, and its units."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchloupe.data.subsets import spread_out
+from torchloupe.evaluation.duplicates import Nearest, nearest
+from torchloupe.features.hooks import OUTPUT
+from torchloupe.features.receptive import effective_side, noise_pictures, receptive_fields
+from torchloupe.features.trace import Call, trace
+from torchloupe.figures.colors import rgb, signed, stretched
+from torchloupe.models.network import Network
+from torchloupe.reports.html.charts import line_chart
+from torchloupe.reports.html.sprites import reduced, sprite
+from torchloupe.reports.html.tables import RULES
+from torchloupe.reports.making import Making
+from torchloupe.reports.plan import units_of
+from torchloupe.reports.sections.units import Layer, ablated, cards, driven, mapped, maximised, plain
+from torchloupe.synthesis.similarity import correlation
+
+CLASSES = 10
+"""Classes are shown up to so many, however few units of other layers are."""
+COMPARED = 256
+"""Pictures over which channels' maps are compared."""
+PARTS = 8
+"""Steps of progress of a layer."""
+
+
+def all_layers(making: Making) -> list[Layer]:
+    """Make every layer of the plan."""
+    studied, model = making.studied, making.studied.model
+    picture = making.samples.pictures[:1]
+    layers = making.plan.layers
+    calls = {call.name: call for call in trace(model, picture)}
+    every = list(layers)
+    known = making.attempt("health", "all", lambda: studied.health(every, most=making.plan.amount.pictures)) or {}
+    split = making.split()
+    if split is None:
+        looked = (making.samples.pictures * 255).round().to(torch.uint8)
+    else:
+        looked = split.images[spread_out(len(split), COMPARED)]
+    near = making.attempt("near-duplicates", "all", lambda: nearest(model, looked, every, size=studied.size)) or {}
+    sides = (int(picture.shape[2]), int(picture.shape[3]))
+    fields = making.attempt("receptive fields", "all", lambda: receptive_fields(model, sides, every)) or {}
+    blocks = [layer for layer in layers if layer != OUTPUT]
+    found = []
+    for layer in layers:
+        about = _facts(making, layer, calls.get(layer), near.get(layer))
+        field = fields.get(layer)
+        if field is not None and layer != OUTPUT:
+            about["field"], about["clipped"] = list(field.size), field.clipped
+        last = bool(blocks) and layer == blocks[-1]
+        found.append(_layer(making, layer, about, known, near.get(layer), last))
+    return found
+
+
+def _facts(making: Making, layer: str, call: Call | None, near: Nearest | None) -> Layer:
+    """Return what the layer is."""
+    model = making.studied.model
+    facts: Layer = {"name": layer, "kind": "logits" if call is None else type(call.module).__name__}
+    if call is not None:
+        facts["shape"] = [call.channels, *call.sides] if len(call.shape) == 4 else [call.channels]
+        facts["parameters"] = sum(p.numel() for p in call.module.parameters())
+        colours, height, width = making.samples.pictures.shape[1:]
+        noise = noise_pictures((height, width), colours=colours)
+        side = making.attempt("effective field", layer, lambda: effective_side(model, layer, noise))
+        facts["effective"] = None if side is None else plain(side, 3)
+    if near is not None:
+        facts["duplicates"] = plain(near.duplicate.float().mean())
+    return facts
+
+
+def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near: Nearest | None, last: bool) -> Layer:
+    model = making.studied.model
+    health = known.get(layer)
+    shown = making.show("feature-maps", layer, making.samples.pictures[:1])
+    count = int(shown.maps.shape[1]) if shown is not None else 0
+    most = making.plan.amount.units
+    if layer == OUTPUT and most is not None:
+        most = max(most, CLASSES)
+    chosen, found["rest"] = units_of(count, most, health)
+    units = list(chosen)
+    found |= {"count": count, "units": cards(units, health, near), "sprites": {}, "about": {}, "samples": {}}
+    found["dead"] = None if health is None else plain(health.dead.float().mean())
+    if layer == OUTPUT and isinstance(model, Network):
+        for card in found["units"]:
+            card["name"] = model.classes[card["c"]]
+    if not units:
+        making.step(PARTS)
+        return found
+    for part in (_filters, mapped, driven, maximised):
+        part(making, layer, units, found)
+        making.step()
+    ablated(making, layer, units, found, last)
+    making.step()
+    if layer != OUTPUT:
+        _inverted(making, layer, found)
+        making.step()
+        _walked_back(making, layer, found)
+    making.step(PARTS - 5 if layer == OUTPUT else PARTS - 6)
+    return found
+
+
+def _filters(making: Making, layer: str, units: list[int], found: Layer) -> None:
+    """Add the filters of a convolution that sees colours."""
+    model = making.studied.model
+    module = None if layer == OUTPUT else model.get_submodule(layer)
+    if not isinstance(module, nn.Conv2d) or module.in_channels not in (1, 3) or min(module.kernel_size) < 2:
+        return
+    shown = making.show("filters", layer, channels=units)
+    if shown is None:
+        return
+    found["sprites"]["filters"] = sprite(stretched(shown.weight)).plain()
+    found["about"]["filters"] = {**making.about(shown), "scale": "each filter from its smallest weight to its largest"}
+    for i, card in enumerate(found["units"]):
+        card["filter"] = i
+
+
+def _inverted(making: Making, layer: str, found: Layer) -> None:
+    """Add the sample pictures remade from the layer, and from the same layer with random weights."""
+    shown = making.show("invert", layer, making.samples, steps=making.plan.amount.inversion_steps)
+    if shown is None:
+        return
+    twin = shown.twin
+    both = torch.cat([rgb(shown.pictures), rgb(twin.pictures)])
+    found["sprites"]["invert"] = sprite(reduced(both)).plain()
+    found["about"]["invert"] = making.about(shown)
+    found["samples"]["invert"] = [_scores(result, i) for result in (shown.result, twin) for i in range(len(both) // 2)]
+    found["psnr"] = [plain(shown.psnr.mean()), plain(twin.psnr.mean())]
+    found["error"] = [plain(shown.error.nanmean()), plain(twin.error.nanmean())]
+    steps = [float(i + 1) for i in range(len(shown.history))]
+    curves = [("trained", "a", shown.history), ("random weights", "b", twin.history)]
+    chart = line_chart(
+        [(name, kind, steps, history.median(1).values.tolist()) for name, kind, history in curves],
+        x_label="step",
+        log=True,
+        width=420,
+        height=200,
+    )
+    found["history"] = None if chart is None else asdict(chart)
+
+
+def _scores(result: Any, i: int) -> dict[str, float | None]:
+    return {"error": plain(result.error[i], 3), "psnr": plain(result.psnr[i], 3), "ssim": plain(result.ssim[i], 2)}
+
+
+def _walked_back(making: Making, layer: str, found: Layer) -> None:
+    """Add the sample pictures walked back by every rule, through the trained network and through random weights."""
+    for name in RULES:
+        shown = making.show(name, layer, making.samples)
+        if shown is None:
+            continue
+        both = torch.cat([signed(shown.signal), signed(shown.twin.signal)])
+        found["sprites"][name] = sprite(reduced(both)).plain()
+        alike = correlation(shown.signal, shown.twin.signal)
+        known = alike[alike.isfinite()]
+        about = {"scale": "each picture symmetric around mid grey, to its own strongest"}
+        found["about"][name] = {**making.about(shown), **about, "correlation": [plain(v, 3) for v in alike]}
+        if len(known):
+            found.setdefault("twins", {})[name] = [plain(known.mean(), 2), plain(known.std(correction=0), 2)]
+
+
+def sample_names(making: Making) -> list[dict[str, Any]]:
+    """Return what the sample pictures are called; they are the tiles of the sprite `samples`, in this order."""
+    return [{"n": name} for name in making.samples.names]

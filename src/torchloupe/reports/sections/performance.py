@@ -1,0 +1,233 @@
+"""How well a network does, seen from outside: measured once, kept beside the network, read from there afterwards."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchloupe.data.dataset import Dataset, Split
+from torchloupe.data.subsets import spread_out, take
+from torchloupe.errors import DataError, ModelError, ResourceError
+from torchloupe.evaluation.accuracy import Evaluation, examine
+from torchloupe.inspection.subject import Subject
+from torchloupe.models.network import Network
+from torchloupe.reports.html.charts import Chart, line_chart, thinned
+from torchloupe.runs.metrics import read_metrics
+from torchloupe.runs.results import summary, write_verdict
+from torchloupe.runtime.console import Tick, duration
+from torchloupe.runtime.files import read_json
+
+MISTAKES = 24
+SAID = {
+    "preset": "Preset",
+    "optimizer": "Optimizer",
+    "batch": "Batch",
+    "lr": "Learning rate",
+    "label_smoothing": "Label smoothing",
+    "weight_decay": "Weight decay",
+    "translate": "Shifts, pixels",
+    "cutout": "Cutout, pixels",
+    "low_size": "Early crops, pixels",
+    "seed": "Seed",
+}
+"""Settings of a training that a report tells, and what it calls them."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One picture that the network takes for something else."""
+
+    name: str
+    true: str
+    predicted: str
+    confidence: float
+    index: int
+    """In the test split; -1 where that is not at hand."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The figures of a test."""
+
+    figures: dict[str, Any]
+    """As in test.json."""
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Row: true class, column: predicted."""
+    mistakes: tuple[Mistake, ...]
+    measured: bool
+    """Now, and not read from a file."""
+
+    @property
+    def calibration(self) -> Chart | None:
+        """Accuracy against confidence."""
+        bins = self.figures.get("reliability") or []
+        said = [row["confidence"] for row in bins]
+        series = [
+            ("right", "a", said, [row["accuracy"] for row in bins]),
+            ("as sure as right", "ideal", [0.0, 1.0], [0.0, 1.0]),
+        ]
+        return line_chart(series, x_label="confidence", percent=True, y_range=(0, 1), width=300, height=260, ends=False)
+
+
+def outside(studied: Subject, pictures: int, progress: Tick | None = None) -> Outside | None:
+    """Return the figures of the network's test, measured if they are not kept; None without data or kept figures.
+
+    `pictures`: test pictures looked at, at most, if it has to be measured.
+    """
+    dataset, split = studied.dataset(), studied.pictures()
+    chosen = spread_out(0 if split is None else len(split), pictures)
+    for folder in _folders(studied):
+        if found := _kept(folder, studied, dataset, len(chosen)):
+            return found
+    if dataset is None or split is None or not isinstance(studied.model, Network):
+        return None
+    looked = split if len(chosen) == len(split) else take(split, chosen)
+    try:
+        evaluation, mirrored = examine(
+            studied.model, looked.images, looked.labels, dataset.classes, tta=True, progress=progress
+        )
+    except DataError:  # other classes than the network's: there is nothing to count right or wrong
+        return None
+    figures = {
+        "model": studied.title,
+        "data": dataset.name,
+        "split": "test" if split is dataset.test else "train",
+        **summary(evaluation),
+        "accuracy_flip_tta": mirrored,
+        "weights": studied.weights,
+        "crc32": studied.crc,
+    }
+    for folder in _folders(studied)[0 if looked is split else -1 :]:
+        with suppress(OSError, ResourceError):
+            write_verdict(folder, evaluation, looked, f"{studied.title} on {dataset.name}", figures)
+            break
+    confusion = tuple(map(tuple, evaluation.confusion.tolist()))
+    return Outside(figures, evaluation.classes, confusion, _mistaken(evaluation, looked, chosen), measured=True)
+
+
+def _mistaken(evaluation: Evaluation, looked: Split, chosen: Tensor) -> tuple[Mistake, ...]:
+    """Return the most confident mistakes, as they would be read from predictions.csv."""
+    said = [float(f"{value:.6g}") for value in evaluation.probabilities.amax(1).tolist()]
+    wrong = (evaluation.predicted != evaluation.labels).nonzero().flatten().tolist()
+    names, true, predicted = evaluation.classes, evaluation.labels.tolist(), evaluation.predicted.tolist()
+    return tuple(
+        Mistake(looked.names[i], names[true[i]], names[predicted[i]], said[i], int(chosen[i]))
+        for i in sorted(wrong, key=lambda i: (-said[i], i))[:MISTAKES]
+    )
+
+
+def _folders(studied: Subject) -> list[Path]:
+    """Return where figures may be kept: the run, and the cache for those of a part, or where a run is read-only."""
+    spare = studied.cache() / f"test-{studied.weights}"
+    place = studied.place()
+    return [place, spare] if studied.owns_place else [spare]
+
+
+def _kept(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -> Outside | None:
+    """Read the figures that were kept, if they are of these weights and data, and of pictures enough."""
+    with suppress(ModelError, OSError, KeyError, ValueError):
+        figures = read_json(folder / "test.json")
+        if figures["weights"] != studied.weights or "reliability" not in figures or figures["n"] < least:
+            return None
+        if dataset is not None and figures["crc32"] != studied.crc:
+            return None
+        rows = list(csv.reader(io.StringIO((folder / "confusion.csv").read_text(encoding="utf-8"))))
+        confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])
+        split = None if dataset is None else studied.pictures()
+        return Outside(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
+    return None
+
+
+def _mistakes(folder: Path, split: Split | None) -> tuple[Mistake, ...]:
+    """Read the most confident mistakes from predictions.csv; none where that is not kept."""
+    path = folder / "predictions.csv"
+    if not path.is_file():
+        return ()
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    wrong = [(float(row["p_predicted"]), i) for i, row in enumerate(rows) if row["true"] != row["predicted"]]
+    found = []
+    for confidence, i in sorted(wrong, key=lambda each: (-each[0], each[1]))[:MISTAKES]:
+        row = rows[i]
+        place = i if split is not None and i < len(split) and split.names[i] == row["file"] else -1
+        if place < 0 and split is not None and row["file"] in split.names:
+            place = split.names.index(row["file"])
+        found.append(Mistake(row["file"], row["true"], row["predicted"], confidence, place))
+    return tuple(found)
+
+
+def training_curves(run: Path | None, held_out: bool = False) -> tuple[Chart | None, Chart | None]:
+    """Return loss and accuracy against epochs, of every step (smoothed) and at every epoch's end.
+
+    `held_out`: it was tested on a part of train.
+
+    >>> training_curves(None)
+    (None, None)
+    """
+    rows = [] if run is None else read_metrics(run)
+    epochs, steps = ([row for row in rows if row["kind"] == kind] for kind in ("epoch", "step"))
+    if not epochs:
+        return None, None
+    made = []
+    for what, percent in (("loss", False), ("accuracy", True)):
+        series: list[tuple[str, str, Sequence[float], Sequence[float]]] = []
+        if steps:
+            places, values = thinned([row[what] for row in steps])
+            series.append(("train, each step", "step", [steps[round(p)]["epoch"] for p in places], values))
+        for name, kind in (("train", "a"), ("test", "b")):
+            known = [row for row in epochs if f"{name}_{what}" in row]
+            label = "held out" if held_out and name == "test" else name
+            series.append((label, kind, [row["epoch"] for row in known], [row[f"{name}_{what}"] for row in known]))
+        made.append(line_chart(series, x_label="epoch", percent=percent, log=not percent))
+    return made[0], made[1]
+
+
+def training_facts(studied: Subject) -> list[tuple[str, str]]:
+    """Return what is known of the network's training, as pairs of words.
+
+    >>> from torch import nn
+    >>> training_facts(Subject(nn.Conv2d(3, 8, 3)))
+    []
+    """
+    origin = studied.origin
+    if origin is None or not origin.config.training:
+        return []
+    training, data = origin.config.training, origin.config.data or {}
+    facts = [("Network", f"{origin.config.model} {_arguments(origin.config.arguments)}".strip())]
+    if data:
+        facts.append(("Data", f"{data.get('name')}: {data.get('train', 0):,} train, {data.get('test', 0):,} test"))
+    facts.append(("Epochs", f"{training.get('epochs') or 0:.4g}"))
+    for name, called in SAID.items():
+        value = training.get(name)
+        if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
+            facts.append((called, f"{value:g}" if isinstance(value, float) else str(value)))
+    if origin.run is not None:
+        facts += _surroundings(origin.run)
+    return facts
+
+
+def _arguments(arguments: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {'/'.join(map(str, v)) if isinstance(v, list | tuple) else v}" for name, v in arguments.items()
+    )
+
+
+def _surroundings(run: Path) -> list[tuple[str, str]]:
+    """Return machine and seconds of a training."""
+    facts = []
+    with suppress(ModelError, KeyError, TypeError):
+        about = read_json(run / "environment.json")
+        device = about["device_name"] or f"{about['processor']}, {about['threads']} threads"
+        facts.append(("Machine", f"{device}, {about.get('precision', 'float32')}"))
+        facts.append(("Versions", f"torchloupe {about['packages']['torchloupe']}, torch {about['packages']['torch']}"))
+    with suppress(OSError, ValueError, IndexError, KeyError):
+        last = json.loads((run / "timing.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        facts.append(("Time", f"{duration(last['train_seconds'])} of training"))
+    return facts

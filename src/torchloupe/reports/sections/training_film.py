@@ -1,0 +1,242 @@
+"""How a network learned, from the snapshots of its run: filters, units' pictures, and mistakes it stopped making."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor, nn
+
+from torchloupe.checkpoints.file import load_model
+from torchloupe.data.subsets import stratified
+from torchloupe.errors import LoupeError
+from torchloupe.evaluation.accuracy import labels_of, predict
+from torchloupe.features.hooks import OUTPUT
+from torchloupe.features.trace import resolve
+from torchloupe.figures.colors import stretched
+from torchloupe.inspection.catalog import find, load_function
+from torchloupe.inspection.kept import kept
+from torchloupe.models.network import Network
+from torchloupe.reports.html.sprites import animation, reduced, sprite
+from torchloupe.reports.making import Making
+from torchloupe.reports.plan import units_of
+from torchloupe.runs.metrics import read_metrics
+
+SNAPSHOTS = 9
+FILTERS = 32
+PROBE = 1000
+MENDED = 6
+"""Pictures shown for each stretch between two snapshots, at most."""
+GAP = 1
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The network at one snapshot."""
+
+    epoch: float
+    accuracy: float | None
+    """On the probe's pictures; None without data."""
+    mended: tuple[tuple[int, str, str, str], ...]
+    """Tile, true class, what it was taken for, name: wrong here, right at every later snapshot."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A film of a network that learns."""
+
+    moments: tuple[Moment, ...]
+    layer: str
+    units: tuple[int, ...]
+    filters: dict[str, Any] | None
+    """Sprite: the filters of the first moment, then of the next."""
+    pictures: dict[str, Any] | None
+    filter_count: int
+    film: dict[str, str]
+    """Name -> looping animation, base64 of WebP."""
+    probe: int
+    steps: int
+    seed: int
+
+
+def snapshots(run: Path | None, most: int = SNAPSHOTS) -> list[tuple[float, Path]]:
+    """Return epoch and file of a run's snapshots and of its end, evenly thinned to `most`; first and last are kept.
+
+    >>> snapshots(None)
+    []
+    """
+    if run is None:
+        return []
+    found = []
+    for path in (run / "snapshots").glob("epoch-*.safetensors"):
+        try:
+            found.append((float(path.stem.removeprefix("epoch-")), path))
+        except ValueError:
+            continue
+    found.sort()
+    epochs = read_metrics(run, "epoch")
+    final = run / "model.safetensors"
+    if epochs and final.is_file() and (not found or epochs[-1]["epoch"] > found[-1][0] + 1e-9):
+        found.append((float(epochs[-1]["epoch"]), final))
+    if len(found) > most:
+        found = [found[round(i * (len(found) - 1) / (most - 1))] for i in range(most)]
+    return found
+
+
+def learned(making: Making) -> Learned | None:
+    """Return how the network learned; None where no snapshots are at hand and none were kept."""
+    studied = making.studied
+    states = snapshots(studied.origin.run if studied.origin else None)
+    blocks = [layer for layer in making.plan.layers if layer != OUTPUT]
+    layer = blocks[-1] if blocks else OUTPUT
+    amount = making.plan.amount
+    about = {
+        "epochs": [epoch for epoch, _ in states],
+        "layer": layer,
+        "seed": making.seed,
+        "steps": amount.steps,
+        "learned": amount.learned,
+        "probe": min(PROBE, amount.pictures),
+    }
+    made = making.attempt(
+        "how it learned", layer, lambda: kept(studied, "learned", about, lambda: _watched(making, states, layer))
+    )
+    if made is None or len(made[0]["epoch"]) < 2:
+        return None
+    return _film(making, *made)
+
+
+def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> dict[str, Tensor] | None:
+    """Look at every snapshot."""
+    if len(states) < 2:
+        return None
+    studied, amount = making.studied, making.plan.amount
+    known = (studied.health([layer], most=amount.pictures) or {}).get(layer)
+    count = 0 if known is None else len(known.best)
+    units = list(units_of(count, amount.learned, known)[0])
+    statistics, _ = studied.statistics()
+    maximize = load_function(find("maximize").compute)
+    chosen, labels = _probe(making)
+    split = studied.pictures()
+    rows: dict[str, list[Tensor]] = {"filters": [], "pictures": [], "right": [], "said": []}
+    for _, path in states:
+        network, _ = load_model(path, studied.origin.maker if studied.origin else None)
+        weight = _filters(network)
+        if weight is not None:
+            rows["filters"].append(weight[:FILTERS])
+        if units:
+            made = maximize(
+                network,
+                layer,
+                channels=units,
+                copies=1,
+                steps=amount.steps,
+                canvas=making.canvas,
+                shifts=False,
+                seed=making.seed,
+                statistics=statistics,
+            )
+            rows["pictures"].append((made.pictures * 255).round().to(torch.uint8))
+        if split is not None and len(chosen):
+            said = predict(network, split.images[chosen], size=studied.size).argmax(1)
+            rows["right"].append((said == labels).to(torch.uint8))
+            rows["said"].append(said)
+        making.step(0.5)
+    tensors = {name: torch.stack(parts) for name, parts in rows.items() if len(parts) == len(states)}
+    tensors["epoch"] = torch.tensor([epoch for epoch, _ in states], dtype=torch.float64)
+    return {**tensors, "unit": torch.tensor(units, dtype=torch.int64), "index": chosen, "label": labels}
+
+
+def _probe(making: Making) -> tuple[Tensor, Tensor]:
+    """Return numbers and labels of the test pictures that every snapshot answers."""
+    studied = making.studied
+    dataset, split = studied.dataset(), studied.pictures()
+    none = torch.empty(0, dtype=torch.int64)
+    if dataset is None or split is None:
+        return none, none
+    try:
+        labels = labels_of(studied.model, split.labels, dataset.classes)
+    except LoupeError:
+        return none, none
+    chosen = stratified(labels, min(PROBE, making.plan.amount.pictures), making.seed)
+    return chosen, labels[chosen]
+
+
+def _filters(network: nn.Module) -> Tensor | None:
+    """Return the first convolution's filters, if they see colours."""
+    try:
+        module = network.get_submodule(resolve(network, "first"))
+    except LoupeError:
+        return None
+    if not isinstance(module, nn.Conv2d) or module.in_channels != 3 or min(module.kernel_size) < 2:
+        return None
+    return module.weight.detach()
+
+
+def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Learned:
+    """Put what was seen into pictures."""
+    epochs = made["epoch"].tolist()
+    filters = pictures = None
+    film = {}
+    if "filters" in made:
+        shown = torch.stack([stretched(weight) for weight in made["filters"]])
+        filters = sprite(shown.flatten(0, 1)).plain()
+        film["filters"] = _animated(shown, 8, 6)
+    if "pictures" in made:
+        shown = made["pictures"]
+        small = reduced(shown.flatten(0, 1))
+        shown = small.view(*shown.shape[:2], *small.shape[1:])
+        pictures = sprite(shown.flatten(0, 1)).plain()
+        film["pictures"] = _animated(shown, 4, max(1, 96 // shown.shape[-1]))
+    mended = _mended(making, made) if "right" in made else [()] * len(epochs)
+    right = made["right"].double().mean(1).tolist() if "right" in made else [None] * len(epochs)
+    moments = tuple(Moment(e, r, m) for e, r, m in zip(epochs, right, mended, strict=True))
+    count = int(made["filters"].shape[1]) if "filters" in made else 0
+    units = tuple(made["unit"].tolist())
+    return Learned(
+        moments,
+        about["layer"],
+        units,
+        filters,
+        pictures,
+        count,
+        film,
+        len(made["index"]),
+        about["steps"],
+        about["seed"],
+    )
+
+
+def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, str, str, str], ...]]:
+    """Return for each moment the pictures that were wrong then and right from the next moment on."""
+    split, model = making.studied.pictures(), making.studied.model
+    right = made["right"].bool()
+    if split is None or not isinstance(model, Network):
+        return [()] * len(right)
+    found: list[tuple[tuple[int, str, str, str], ...]] = []
+    for moment in range(len(right)):
+        here = ~right[moment] & right[moment + 1 :].all(0) if moment + 1 < len(right) else torch.zeros_like(right[0])
+        rows = here.nonzero().flatten().tolist()
+        rows = [rows[i * len(rows) // MENDED] for i in range(MENDED)] if len(rows) > MENDED else rows
+        tiles = []
+        for row in rows:
+            index = int(made["index"][row])
+            tile = making.photos.place(index, split.images[index])
+            true, said = int(made["label"][row]), int(made["said"][moment, row])
+            tiles.append((tile, model.classes[true], model.classes[said], split.names[index]))
+        found.append(tuple(tiles))
+    return found
+
+
+def _animated(shown: UInt8[Tensor, "s n 3 h w"], columns: int, factor: int) -> str:
+    """Return a looping film of a grid of tiles, every pixel enlarged."""
+    s, n, _, height, width = shown.shape
+    rows = -(-n // columns)
+    canvas = torch.full((s, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 128, dtype=torch.uint8)
+    for i in range(n):
+        top, left = i // columns * (height + GAP), i % columns * (width + GAP)
+        canvas[:, top : top + height, left : left + width] = shown[:, i].permute(0, 2, 3, 1)
+    large = canvas.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    return base64.b64encode(animation(large)).decode()

@@ -1,0 +1,111 @@
+"""The files of a test: test.json, predictions.csv, confusion.csv, confusion.png, mistakes.png."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torchloupe.data.dataset import Split
+from torchloupe.evaluation.accuracy import Evaluation, reliability
+from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
+from torchloupe.runtime.files import atomic_write, write_json
+
+FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png")
+"""What `write_verdict` writes; no `mistakes.png` where there are none."""
+MISTAKES = 32
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the figures of a test as plain values; accuracies in [0, 1], losses in nats.
+
+    >>> import torch
+    >>> from torchloupe.evaluation.accuracy import judge
+    >>> summary(judge(torch.eye(2).log(), torch.tensor([0, 0]), ["cat", "dog"]))["accuracy"]
+    0.5
+    """
+    n = len(evaluation.labels)
+    accuracy = evaluation.accuracy
+    return {
+        "n": n,
+        "accuracy": accuracy,
+        "standard_error": math.sqrt(accuracy * (1 - accuracy) / max(1, n)),
+        "loss": evaluation.loss,
+        "calibration_error": evaluation.calibration_error,
+        "per_class": evaluation.per_class,
+        "reliability": [
+            {"n": int(n), "confidence": confidence, "accuracy": right}
+            for n, confidence, right in reliability(evaluation.probabilities, evaluation.labels).tolist()
+            if n
+        ],
+    }
+
+
+def near_chance(evaluation: Evaluation) -> bool:
+    """Tell whether the accuracy is no better than always naming the most frequent class.
+
+    Within three standard errors, and at most half as much again: a handful of pictures proves nothing.
+
+    >>> import torch
+    >>> from torchloupe.evaluation.accuracy import judge
+    >>> near_chance(judge(torch.eye(2).log(), torch.tensor([0, 0]), ["cat", "dog"]))
+    True
+    """
+    n, guess = max(1, len(evaluation.labels)), 1 / len(evaluation.classes)
+    counts = evaluation.confusion.sum(1)
+    guess = max(guess, (counts.max() / n).item())
+    return evaluation.accuracy < guess + min(3 * math.sqrt(guess * (1 - guess) / n), guess / 2)
+
+
+def write_predictions(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:
+    """Write one row a picture: file, true, predicted, the probabilities of both, loss in nats."""
+    true, predicted = evaluation.labels.tolist(), evaluation.predicted.tolist()
+    said = evaluation.probabilities
+    p_true = said.gather(1, evaluation.labels[:, None]).flatten().tolist()
+    p_predicted = said.amax(1).tolist()
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["file", "true", "predicted", "p_true", "p_predicted", "loss"])
+    for row in zip(names, true, predicted, p_true, p_predicted, evaluation.losses.tolist(), strict=True):
+        name, i, j, *values = row
+        kinds = [evaluation.classes[i], evaluation.classes[j]]
+        writer.writerow([name, *kinds, *(f"{value:.6g}" for value in values)])
+    atomic_write(path, stream.getvalue().encode())
+
+
+def write_confusion(path: Path, evaluation: Evaluation) -> None:
+    """Write the confusion matrix as CSV: row true class, column predicted class, counts."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["true \\ predicted", *evaluation.classes])
+    for name, row in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True):
+        writer.writerow([name, *row])
+    atomic_write(path, stream.getvalue().encode())
+
+
+def write_verdict(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:
+    """Write all files of a test; `figures` goes to test.json as it is."""
+    write_json(folder / "test.json", figures)
+    write_predictions(folder / "predictions.csv", evaluation, split.names)
+    write_confusion(folder / "confusion.csv", evaluation)
+    heading = f"{title}: accuracy {evaluation.accuracy:.2%}, n = {len(evaluation.labels):,}"
+    save_figure(confusion(evaluation.confusion, evaluation.classes, heading), folder / "confusion.png")
+    wrong = evaluation.mistakes()
+    (folder / "mistakes.png").unlink(missing_ok=True)
+    if len(wrong):
+        shown = wrong[:MISTAKES]
+        heading = f"{title}: the {len(shown)} most confident of {len(wrong):,} mistakes"
+        captions = [_caption(evaluation, split, i) for i in shown.tolist()]
+        save_figure(sheet(split.images[shown], captions, columns=8, title=heading), folder / "mistakes.png")
+
+
+def _caption(evaluation: Evaluation, split: Split, i: int) -> str:
+    guess, true = int(evaluation.predicted[i]), int(evaluation.labels[i])
+    name, sure = evaluation.classes[guess], evaluation.probabilities[i, guess].item()
+    lines = (
+        f"{shorten(name, 14)} {sure:.0%}",
+        f"is {shorten(evaluation.classes[true], 16)}",
+        shorten(split.names[i], 20),
+    )
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""What a run folder gets when its training has ended: curves and a page that says what it is."""
+
+from pathlib import Path
+from typing import Any
+
+from torchloupe.figures.plots import curves, save_figure
+from torchloupe.runs.folder import RUNS
+from torchloupe.runs.metrics import read_metrics
+from torchloupe.runtime.files import atomic_write, read_json
+
+
+def finish(run: Path) -> dict[str, Any]:
+    """Write `curves.svg`, `curves.png` and `README.md`; returns the last epoch's figures.
+
+    Accuracies are in [0, 1]; `train_accuracy` is running, `test_accuracy` without test-time augmentation.
+    """
+    config = read_json(run / "config.json")
+    rows = read_metrics(run)
+    last = [row for row in rows if row["kind"] == "epoch"][-1]
+    held = bool(config["training"]["holdout"])
+    figure = curves(rows, title=f"{config['model']} on {config['data']['name']}", held_out=held)
+    for kind in ("svg", "png"):
+        save_figure(figure, run / f"curves.{kind}")
+    atomic_write(run / "README.md", page(run.name if run.parent == RUNS else str(run), config, last).encode())
+    figures = {name: last[name] for name in last if name not in ("kind",)}
+    return {"run": str(run), "model": config["model"], "data": config["data"]["name"], **figures}
+
+
+def page(name: str, config: dict[str, Any], last: dict[str, Any]) -> str:
+    """Return the README of a run.
+
+    >>> config = {"model": "loupe", "size": 32, "classes": ["a"], "data": {"name": "x", "train": 9, "test": 3},
+    ...           "training": {"holdout": 0.0, "optimizer": "muon", "batch": 3, "seed": 0}}
+    >>> last = {"epoch": 2.0, "step": 6, "train_loss": 1.0, "train_accuracy": 0.5}
+    >>> print(page("r", config, last).splitlines()[0])
+    # r
+    """
+    training, data = config["training"], config["data"]
+    other = "held-out part of train" if training["holdout"] else "test"
+    measured = [f"| train, running (augmented pictures) | {last['train_loss']:.4f} | {last['train_accuracy']:.2%} |"]
+    if "test_loss" in last:
+        measured.append(
+            f"| {other}, no test-time augmentation | {last['test_loss']:.4f} | {last['test_accuracy']:.2%} |"
+        )
+    return "\n".join(
+        [
+            f"# {name}",
+            "",
+            f"`{config['model']}` trained on `{data['name']}` ({data['train']:,} train and {data['test']:,} test "
+            f"pictures, {len(config['classes'])} classes), {last['epoch']:.4g} epochs, {last['step']:,} steps of "
+            f"{training['batch']} with {training['optimizer']}, seed {training['seed']} (n = 1).",
+            "",
+            "| split | loss | accuracy |",
+            "|---|---|---|",
+            *measured,
+            "",
+            "![curves](curves.png)",
+            "",
+            f"Test it again: `torchloupe test {name}`. All settings: `config.json`; every step: `metrics.jsonl`.",
+            "",
+        ]
+    )

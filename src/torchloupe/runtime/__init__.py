@@ -1,0 +1,1 @@
+"""What everything stands on: console, device, processes, files, environment. Knows no network."""

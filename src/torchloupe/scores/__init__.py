@@ -1,1 +1,0 @@
-"""Numbers that go beside pictures."""

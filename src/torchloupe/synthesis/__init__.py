@@ -1,0 +1,1 @@
+"""Images made by optimisation, and the engine of it."""

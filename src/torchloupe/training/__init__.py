@@ -1,0 +1,1 @@
+"""Training a network, from settings to a run folder."""

@@ -1,0 +1,144 @@
+"""What a training starts from: settings with nothing left open, the network, the pictures to learn and to test."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchloupe.checkpoints.file import Config, build_bare, config_from, fill, read_tensors
+from torchloupe.checkpoints.open import find_weights
+from torchloupe.data.dataset import Dataset, Split, fingerprint
+from torchloupe.data.subsets import hold_out
+from torchloupe.errors import DataError, LoupeError, ModelError
+from torchloupe.models.network import Network, wrap
+from torchloupe.models.reference import absolute, is_reference
+from torchloupe.training.config import TrainConfig, resolve
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Everything that is decided before the first step."""
+
+    config: TrainConfig
+    about: Config
+    network: Network
+    train: Split
+    test: Split
+    fast: set[nn.Parameter] | None
+    """With weights to start from: the parameters of a new head, which learn at the full rate."""
+
+
+def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Start:
+    """Settle the settings, build the network, fill it, try it on one picture.
+
+    Raises:
+        ModelError: the weights do not fit, or the network fails on these pictures.
+        DataError: there is nothing to learn from.
+    """
+    train, test = hold_out(dataset, config.holdout, config.seed_of("order"))
+    if not len(train):
+        raise DataError(f"'{dataset.name}' has no pictures to train on. Check --data and --holdout.")
+    tensors, old = None, None
+    if config.weights is not None:  # kept as a path: by the time it is resumed, `last` is another run
+        path = find_weights(config.weights).resolve()
+        tensors, said = read_tensors(path)
+        named = None if config.model == TrainConfig.model else config.model
+        old, config = config_from(said, path, named), replace(config, weights=str(path))
+        config = replace(config, size=config.size or old.size, mean=config.mean or old.mean, std=config.std or old.std)
+    if old is not None and config.model == TrainConfig.model:
+        config = replace(config, model=old.model)
+    config = resolve(config, ours=not is_reference(config.model), pictures=len(train))
+    about = describe(dataset, config, old)
+    torch.manual_seed(config.seed_of("init"))
+    bare = build_bare(about)
+    fast = None if tensors is None else fill_body(bare, tensors, str(config.weights), same_classes=_same(old, about))
+    torch.manual_seed(config.seed_of("augment"))  # for networks with chance of their own, such as dropout
+    bare = bare.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = wrap(bare, mean=about.mean, std=about.std, size=about.size, classes=about.classes)
+    try_out(network, train, config, device)
+    return Start(config, about, network, train, test, fast)
+
+
+def _same(old: Config | None, about: Config) -> bool:
+    return old is None or old.classes == about.classes
+
+
+def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -> Config:
+    """Return what the checkpoint will say of itself."""
+    h, w = dataset.train.images.shape[2:]
+    counts = {"train": len(dataset.train), "test": len(dataset.test)}
+    return Config(
+        model=absolute(config.model),
+        classes=dataset.classes,
+        mean=config.mean or dataset.mean,
+        std=config.std or dataset.std,
+        size=config.size or (int(h) if h == w else None),
+        arguments=arguments_of(config, old),
+        data={
+            "name": dataset.name,
+            "source": dataset.source,
+            "size": dataset.size,
+            "picture": [int(h), int(w)],
+            "crc32": fingerprint(dataset),
+            **counts,
+        },
+        training=asdict(config),
+    )
+
+
+def arguments_of(config: TrainConfig, old: Config | None = None) -> dict[str, Any]:
+    """Return what the network's factory is called with, besides the classes.
+
+    Raises:
+        ModelError: `--net-width` of another network than loupe.
+
+    >>> arguments_of(TrainConfig(net_width=8))
+    {'widths': [8, 16, 32]}
+    """
+    if old is not None and old.model == absolute(config.model):
+        return old.arguments
+    if config.net_width is None:
+        return {}
+    if config.model != TrainConfig.model:
+        raise ModelError(f"only loupe can be widened, not {config.model!r}: leave --net-width out.")
+    return {"widths": [config.net_width, 2 * config.net_width, 4 * config.net_width]}
+
+
+def fill_body(net: nn.Module, tensors: dict[str, Tensor], source: str, *, same_classes: bool) -> set[nn.Parameter]:
+    """Copy weights into a network; with other classes its last linear layer stays new. Returns what stayed new.
+
+    Raises:
+        ModelError: anything but the head does not fit.
+    """
+    if same_classes:
+        fill(net, tensors, source, type(net).__name__)
+        return set()
+    heads = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not heads:
+        raise ModelError(f"'{source}' knows other classes, and {type(net).__name__} has no linear layer to replace.")
+    name, head = heads[-1]
+    fresh = {f"{name}.{key}": tensor for key, tensor in head.state_dict().items()}
+    fill(net, {**tensors, **fresh}, source, type(net).__name__)
+    return set(head.parameters())
+
+
+def try_out(network: Network, split: Split, config: TrainConfig, device: torch.device) -> None:
+    """Send one picture through, so that an unfit network is told in one sentence before training starts.
+
+    Raises:
+        ModelError: it fails, or gives another number of outputs than there are classes.
+    """
+    from torchloupe.data.tensors import to_float
+
+    pictures = to_float(split.images[:1].to(device), config.size)
+    try:
+        with torch.no_grad():
+            network(pictures)
+    except LoupeError:
+        raise
+    except Exception as error:
+        shape = " x ".join(map(str, pictures.shape[1:]))
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the network {config.model!r} fails on a picture of {shape}: {cause}. Try --size.") from error
+    network.check = False

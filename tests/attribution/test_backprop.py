@@ -1,0 +1,354 @@
+"""Deconvnet, guided backpropagation and gradient against a walk by hand, identities, and captum."""
+
+import copy
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nets import RELUS, Functional, PreActivation, Vgg, stirred
+from oracle import Conv, MaxPool, Op, backwards, forwards, resnet_cifar, study
+from torchloupe.attribution.backprop import deconvnet, gradient, guided
+from torchloupe.attribution.rules import relu_backward
+from torchloupe.attribution.walk import seeds
+from torchloupe.errors import ModelError, UsageError
+from torchloupe.features.hooks import OUTPUT, inspecting, maps
+from torchloupe.models import build
+
+RULES: dict[str, Any] = {"deconvnet": deconvnet, "guided": guided, "gradient": gradient}
+EACH_RULE = pytest.mark.parametrize("rule", RULES)
+
+
+def pictures(n: int = 2, side: tuple[int, int] = (33, 29), seed: int = 0) -> Tensor:
+    return torch.rand(n, 3, *side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def cases() -> dict[str, tuple[nn.Module, str, list[Op], tuple[int, int]]]:
+    vgg, pre, free = (cast(Any, stirred(net)) for net in (Vgg(), PreActivation(), Functional()))
+    resnet, whole = cast(Any, stirred(build("resnet20"))), cast(Any, stirred(build("study")))
+    return {
+        "vgg": (vgg, "features", vgg.ops(), (33, 29)),
+        "pre-activation": (pre, OUTPUT, pre.ops(), (31, 27)),
+        "functional": (free, OUTPUT, free.ops(), (35, 31)),
+        "resnet20": (resnet, "layer3.2", resnet_cifar(resnet), (21, 19)),
+        "study": (whole, "resblock2_2", study(whole, 4), (45, 37)),
+        "study to its last block": (whole, "resblock4_2", study(whole, 8), (65, 49)),
+    }
+
+
+CASES = cases()
+
+
+def close(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
+    one, other = one.detach(), other.detach()
+    assert one.shape == other.shape
+    assert float((one - other).abs().max() / other.abs().max().clamp(min=1e-300)) <= tolerance
+
+
+@EACH_RULE
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("keep", [1.0, 0.3])
+def test_the_walk_by_hand(rule: str, case: str, keep: float) -> None:
+    net, layer, ops, side = CASES[case]
+    x = pictures(2, side)
+    features = forwards(ops, x)
+    expected = backwards(ops, strongest(features, keep), rule)
+    found = RULES[rule](net, layer, x, keep=keep, twin=False)
+    assert expected.abs().max() > 1e-6, "the test would show nothing"
+    close(found.signal, expected)
+
+
+def strongest(features: Tensor, keep: float) -> Tensor:
+    """Keep the strongest share of each map, found by sorting each alone."""
+    out = torch.zeros_like(features)
+    for b in range(features.shape[0]):
+        for c in range(features.shape[1]):
+            flat = features[b, c].flatten()
+            count = max(1, int(keep * len(flat)))
+            for place in sorted(range(len(flat)), key=lambda i: (-flat[i].item(), i))[:count]:
+                out[b, c].view(-1)[place] = flat[place]
+    return out
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_three_rules_differ(case: str) -> None:
+    net, layer, _, side = CASES[case]
+    found = [RULES[rule](net, layer, pictures(1, side), twin=False).signal for rule in RULES]
+    for i in range(3):
+        assert float((found[i] - found[i - 1]).abs().max() / found[i].abs().max()) > 1e-3
+
+
+def test_each_channel_alone_adds_up_for_the_gradient_and_is_walked_by_hand_for_all() -> None:
+    net, layer, ops, side = CASES["vgg"]
+    x = pictures(3, side)
+    features = forwards(ops, x)
+    for rule, method in RULES.items():
+        found = method(net, layer, x, keep=0.5, channels=[1, 6], each=True, twin=False)
+        assert found.image.tolist() == [0, 0, 1, 1, 2, 2] and found.channel.tolist() == [1, 6] * 3
+        for channel, place in ((1, 0), (6, 1)):
+            start = strongest(features, 0.5)
+            start[:, [c for c in range(8) if c != channel]] = 0
+            close(found.signal[place::2], backwards(ops, start, rule))
+    whole = gradient(net, layer, x, keep=0.5, channels=[1, 6], twin=False).signal
+    alone = gradient(net, layer, x, keep=0.5, channels=[1, 6], each=True, twin=False).signal
+    close(alone.view(3, 2, *alone.shape[1:]).sum(1), whole)
+
+
+@EACH_RULE
+def test_positions(rule: str) -> None:
+    net, layer, ops, side = CASES["vgg"]
+    x = pictures(2, side)
+    features = forwards(ops, x)
+    one = torch.zeros_like(features)
+    one[:, 2, 1, 3] = features[:, 2, 1, 3]
+    close(RULES[rule](net, layer, x, channels=[2], position=(1, 3), twin=False).signal, backwards(ops, one, rule))
+    two = torch.zeros_like(features)
+    two[0, 2, 1, 3], two[1, 2, 0, 2] = features[0, 2, 1, 3], features[1, 2, 0, 2]
+    at = torch.tensor([[1, 3], [0, 2]])
+    close(RULES[rule](net, layer, x, channels=[2], position=at, twin=False).signal, backwards(ops, two, rule))
+    top = RULES[rule](net, layer, x, position="max", twin=False).signal
+    close(top, backwards(ops, strongest(features, 1e-9), rule))
+
+
+@EACH_RULE
+@pytest.mark.parametrize("case", ["vgg", "resnet20", "pre-activation"])
+def test_a_positive_factor_passes_through(rule: str, case: str) -> None:
+    net, layer, _, side = CASES[case]
+    x = pictures(2, side).requires_grad_()
+    with inspecting(net), relu_backward(net, cast(Any, rule)):
+        y = maps(net, layer, x)
+        start = torch.rand(y.shape, generator=torch.Generator().manual_seed(3), dtype=y.dtype) - 0.3
+        (one,) = torch.autograd.grad(y, x, start, retain_graph=True)
+        (more,) = torch.autograd.grad(y, x, 7.5 * start)
+    close(more, 7.5 * one, 1e-12)
+
+
+@pytest.mark.parametrize("side", [(9, 9), (10, 9), (11, 12), (13, 8)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("dilation", "groups"), [(1, 1), (2, 3)])
+def test_a_convolution_is_walked_by_its_adjoint(side: tuple[int, int], stride: int, dilation: int, groups: int) -> None:
+    conv = nn.Conv2d(3, 6, 3, stride, 1, dilation, groups, bias=False).double()
+    x = pictures(2, side)
+    y = conv(x).detach()
+    v = torch.rand(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    back = torch.autograd.grad(conv(z := x.clone().requires_grad_()), z, v)[0]
+    op = Conv(conv)
+    op.run(x)
+    close(op.back(v, "gradient"), back, 1e-12)
+    assert torch.isclose((y * v).sum(), (x * back).sum(), rtol=1e-12)
+    found = gradient(nn.Sequential(conv), "0", x, keep=1.0, twin=False).signal
+    close(found, torch.autograd.grad(conv(z), z, y)[0], 1e-12)
+
+
+def test_where_all_is_positive_the_three_are_one() -> None:
+    net = cast(Any, stirred(Vgg()))
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.abs_()
+                if module.bias is not None:
+                    module.bias.fill_(0.1)
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.fill_(1.0)
+                module.bias.fill_(0.0)
+                cast(Tensor, module.running_mean).zero_()
+                cast(Tensor, module.running_var).fill_(1 - module.eps)
+    found = [RULES[rule](net, "features", pictures(), twin=False).signal for rule in RULES]
+    close(found[0], found[1], 1e-14)
+    close(found[1], found[2], 1e-14)
+
+
+@EACH_RULE
+@pytest.mark.parametrize("written", RELUS)
+def test_a_relu_is_obeyed_however_it_is_written(rule: str, written: str) -> None:
+    net = stirred(Functional(RELUS[written]))
+    plain = stirred(Functional(F.relu))
+    x = pictures()
+    with torch.no_grad():
+        close(net(x.clone()), plain(x.clone()), 1e-14)
+    close(RULES[rule](net, OUTPUT, x, twin=False).signal, RULES[rule](plain, OUTPUT, x, twin=False).signal, 1e-13)
+
+
+@EACH_RULE
+@pytest.mark.parametrize(
+    "f",
+    [
+        F.gelu,
+        F.silu,
+        F.elu,
+        F.softplus,
+        F.mish,
+        F.hardswish,
+        F.leaky_relu,
+        F.relu6,
+        F.selu,
+        lambda x: F.leaky_relu(x, 0.3),
+        lambda x: x.clamp(0, 0.5),
+    ],
+)
+def test_other_rectifiers_by_the_written_rule(rule: str, f: Any) -> None:
+    conv, tail = cast(Any, stirred(nn.Conv2d(3, 5, 3))), cast(Any, stirred(nn.Conv2d(5, 4, 3), seed=5))
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.tail = conv, tail
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.tail(f(self.conv(x)))
+            return out
+
+    net, x = Net(), pictures(1, (9, 8))
+    with torch.no_grad():
+        before = conv(x)
+        h = 1e-6
+        slope = (f(before + h) - f(before - h)) / (2 * h)  # a numeric derivative
+        start = net(x)
+        g = F.conv_transpose2d(start, tail.weight)
+    passed = {"gradient": g * slope, "deconvnet": g.clamp(min=0), "guided": g.clamp(min=0) * slope.clamp(min=0)}[rule]
+    close(RULES[rule](net, "tail", x, keep=1.0, twin=False).signal, F.conv_transpose2d(passed, conv.weight), 1e-6)
+
+
+def test_forward_values_are_untouched_by_the_rules() -> None:
+    net, x = stirred(Functional(lambda x: F.relu(x, inplace=True))), pictures()
+    plain = net(x.clone())
+    for rule in ("deconvnet", "guided"):
+        with relu_backward(net, cast(Any, rule)):
+            close(net(x.clone()), plain, 1e-15)
+    y = x.clone().requires_grad_() - 0.5
+    with relu_backward(net, "guided"):
+        z = F.relu(y, inplace=True)
+    assert z is y and bool((y >= 0).all()), "in place means in place: what reads y later sees it rectified"
+
+
+def test_pooling_windows_that_share_a_maximum_sum() -> None:
+    x = torch.zeros(1, 3, 5, 5, dtype=torch.float64)
+    x[0, :, 2, 2] = 1.0  # the maximum of all four windows
+    pool = nn.Sequential(nn.MaxPool2d(3, 2))
+    found = deconvnet(pool, "0", x, keep=1.0, twin=False).signal
+    assert found[0, 0, 2, 2] == 4.0
+    op = MaxPool(3, 2)
+    close(found, op.back(op.run(x), "deconvnet"), 0)
+
+
+@pytest.mark.parametrize(("rule", "name"), [("deconvnet", "NeuronDeconvolution"), ("guided", "NeuronGuidedBackprop")])
+@pytest.mark.parametrize("network", ["vgg", "resnet20"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_captum_agrees(rule: str, name: str, network: str) -> None:
+    attr = pytest.importorskip("captum.attr")
+    net = stirred(Vgg(inplace=False)) if network == "vgg" else stirred(build("resnet20"))
+    layer = "features.7" if network == "vgg" else "layer3.2.conv1"  # captum starts before the layer's own ReLU
+    x = pictures(2, (25, 21))
+    with torch.no_grad(), inspecting(net):
+        features = maps(net, layer, x)
+    least = features.amin(0)
+    place = int(least.argmax())  # a neuron that is positive for both pictures: relu(g) knows no sign
+    at = (place // least[0].numel(), place % least[0].numel() // least.shape[2], place % least.shape[2])
+    activation = features[(slice(None), *at)]
+    assert bool((activation > 0).all())
+    twin = copy.deepcopy(net)
+    theirs = getattr(attr, name)(twin, twin.get_submodule(layer)).attribute(x.clone().requires_grad_(), at)
+    ours = RULES[rule](net, layer, x, channels=[at[0]], position=at[1:], twin=False).signal
+    close(ours / activation[:, None, None, None], theirs, 1e-9)
+
+
+def test_kept_cells_of_equal_strength_are_the_first() -> None:
+    flat = seeds(torch.ones(1, 1, 3, 3), 0.4, None)
+    assert flat.flatten().tolist() == [1, 1, 1, 0, 0, 0, 0, 0, 0]
+    assert int((seeds(torch.rand(2, 3, 4, 5), 0.001, None) != 0).sum()) == 6
+
+
+def test_the_twin_is_another_network_and_ours_is_left_alone() -> None:
+    net, layer, _, side = CASES["vgg"]
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    found = deconvnet(net, layer, pictures(2, side), seed=1)
+    assert found.twin is not None and found.twin.twin is None
+    assert not torch.allclose(found.twin.signal, found.signal)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    again, other = (deconvnet(net, layer, pictures(2, side), seed=s) for s in (1, 2))
+    assert again.twin is not None and other.twin is not None
+    assert torch.equal(found.twin.signal, again.twin.signal) and not torch.equal(again.twin.signal, other.twin.signal)
+
+
+class Compared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        out: Tensor = self.b(torch.where(x > 0, x, 0.0))
+        return out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_hidden_rectifiers_are_refused_not_ignored() -> None:
+    x = pictures(1, (9, 9)).float()
+    scripted = nn.Sequential(torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())))
+    compiled = nn.Sequential(cast(nn.Module, torch.compile(nn.ReLU())))
+    for net, layer, said in (
+        (Compared(), "b", r"x \* \(x > 0\)"),
+        (scripted, "0", "TorchScript"),
+        (compiled, "0", "torch.compile"),
+    ):
+        for method in (deconvnet, guided):
+            with pytest.raises(ModelError, match=said):
+                method(net, layer, x, twin=False)
+    gradient(Compared(), "b", x, twin=False)  # needs no rule
+
+
+class ByHand(nn.Module):
+    """GELU by its tanh formula, or tanh itself: no rectifier that a rule could act on."""
+
+    def __init__(self, f: Any) -> None:
+        super().__init__()
+        self.a, self.f, self.b = nn.Conv2d(3, 4, 3), f, nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.b(self.f(self.a(x)))
+        return out
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        torch.tanh,
+        lambda x: x.tanh(),
+        nn.Tanh(),
+        nn.Sigmoid(),
+        lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.04 * x**3))),
+        lambda x: x * torch.sigmoid(1.702 * x),
+        lambda x: (x + x.abs()) / 2,
+    ],
+)
+def test_the_rules_are_never_the_plain_gradient_under_another_name(f: Any) -> None:
+    net, x = ByHand(f), pictures(1, (9, 9)).float()
+    for method in (deconvnet, guided):
+        with pytest.raises(ModelError, match="no rectifier"):
+            method(net, "b", x, twin=False)
+        method(net, "a", x, twin=False)  # linear up to there: the three are one, rightly
+    gradient(net, "b", x, twin=False)
+
+
+def test_a_gate_beside_a_rectifier_passes_its_own_derivative() -> None:
+    gated = ByHand(lambda x: F.relu(x) * torch.sigmoid(x.mean((2, 3), keepdim=True)))
+    x = pictures(1, (9, 9)).float()
+    found = [RULES[rule](gated, "b", x, twin=False).signal for rule in ("deconvnet", "gradient")]
+    assert not torch.allclose(*found)
+
+
+def test_bad_settings_are_refused() -> None:
+    net, layer, _, side = CASES["vgg"]
+    x = pictures(2, side)
+    for settings, said in (
+        ({"keep": 0.0}, "above 0 and up to 1"),
+        ({"keep": 1.5}, "above 0 and up to 1"),
+        ({"channels": [8]}, "channels 0 to 7"),
+        ({"position": (99, 0)}, "no position"),
+        ({"position": "middle"}, "position is"),
+        ({"position": torch.zeros(3, 2, dtype=torch.int64)}, "position is"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            deconvnet(net, layer, x, twin=False, **cast(Any, settings))

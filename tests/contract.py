@@ -1,0 +1,44 @@
+"""What the tests of every method look at: one small network, some pictures, fast settings."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchloupe.data.dataset import Split
+from torchloupe.models import build
+from torchloupe.models.network import Network, wrap
+
+FAST: dict[str, dict[str, Any]] = {
+    "invert": {"steps": 4},
+    "maximize": {"steps": 4, "copies": 2},
+    "dream": {"steps": 2, "octaves": 2},
+}
+
+SIDE = 19
+
+
+def net(dtype: torch.dtype = torch.float64, seed: int = 0) -> Network:
+    """A small residual network with BatchNorm statistics of its own, at an odd size."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        bare = build("loupe", classes=4, widths=(6, 8, 10))
+        for module in bare.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]
+                nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, std=0.1)
+    return wrap(bare.to(dtype), mean=[0.5] * 3, std=[0.25] * 3, size=SIDE, classes=4)
+
+
+def pictures(n: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, 3, SIDE, SIDE, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def split(n: int = 12) -> Split:
+    images = torch.randint(0, 256, (n, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    return Split(images, torch.zeros(n, dtype=torch.int64), tuple(f"p{i}.png" for i in range(n)))

@@ -1,0 +1,191 @@
+"""What every method of the catalog owes: the same promises, checked on every row."""
+
+import dataclasses
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchloupe
+from contract import FAST, net, pictures, split
+from torchloupe.errors import LayerError
+from torchloupe.inspection.catalog import METHODS, Method, load_function
+from torchloupe.inspection.result import tensors_of
+from torchloupe.inspection.run import run
+
+ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
+
+
+def looked(row: Method, model: nn.Module, images: Tensor | None = None, **more: Any) -> Any:
+    given: Any = None
+    if row.takes == "pictures":
+        given = pictures() if images is None else images
+    elif row.takes == "start":
+        given = images
+    elif row.takes == "dataset":
+        given = split()
+    channels = {"channels": [0, 3]} if row.channels else {}
+    return run(row.name, model, None, given, **{**channels, **FAST.get(row.name, {}), **more}).result
+
+
+def floats(result: Any) -> Iterator[tuple[str, Tensor]]:
+    return ((name, tensor) for name, tensor in tensors_of(result) if tensor.is_floating_point())
+
+
+def state(model: nn.Module) -> list[Any]:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [
+        {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        [module.training for module in model.modules()],
+        [(name, p.requires_grad, p.grad) for name, p in model.named_parameters()],
+        [len(getattr(module, hook)) for module in model.modules() for hook in hooks],
+        torch.get_rng_state(),
+        torch.is_grad_enabled(),
+    ]
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return bool(torch.equal(one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+@ROWS
+def test_results_are_small_frozen_dataclasses_of_finite_tensors(row: Method) -> None:
+    result: Any = looked(row, net())
+    assert dataclasses.is_dataclass(type(result)) and result.layer
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.layer = "other"
+    found = dict(tensors_of(result))
+    assert found
+    for name, tensor in floats(result):
+        allowed_nan = name.rpartition(".")[2] in ("spread", "best")  # one copy, no data
+        assert allowed_nan or tensor.isfinite().all(), name
+        assert not tensor.requires_grad, name
+
+
+@ROWS
+def test_nothing_is_left_behind(row: Method) -> None:
+    model = net()
+    model.train()
+    model.get_submodule("bn1").eval()
+    next(model.parameters()).requires_grad_(False)
+    before = state(model)
+    looked(row, model)
+    assert same(before, state(model))
+
+
+@ROWS
+def test_nothing_is_left_behind_after_an_error(row: Method) -> None:
+    if row.name == "filters":
+        pytest.skip("runs no picture through the network")
+    model = net()
+    model.train()
+    calls = 0
+
+    def fail(module: nn.Module, inputs: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 2:
+            raise RuntimeError("in the middle")
+
+    handle = model.get_submodule("layer2.0.conv").register_forward_pre_hook(fail)
+    before = state(model)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        for _ in range(3):
+            looked(row, model)
+    assert same(before, state(model))
+    handle.remove()
+
+
+@ROWS
+def test_deterministic_by_seed(row: Method) -> None:
+    one, again = (
+        (dict(tensors_of(looked(row, net(), seed=3))) for _ in range(2))
+        if row.seeded
+        else (dict(tensors_of(looked(row, net()))) for _ in range(2))
+    )
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, again[name], rtol=0, atol=0, equal_nan=True)
+    if row.name == "maximize":
+        other = dict(tensors_of(looked(row, net(), seed=4)))
+        assert not torch.equal(one["pictures"], other["pictures"])
+
+
+@ROWS
+def test_works_where_gradients_are_off(row: Method) -> None:
+    expected = dict(floats(looked(row, net())))
+    for off in (torch.no_grad, torch.inference_mode):
+        model = net()
+        with off():
+            images = pictures()
+            result = dict(floats(looked(row, model, images if row.takes == "pictures" else None)))
+        for name, tensor in expected.items():
+            torch.testing.assert_close(result[name], tensor, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in METHODS if row.takes in ("pictures", "start")], ids=lambda row: row.name
+)
+def test_a_batch_equals_singles(row: Method) -> None:
+    images = pictures(3)
+    whole = looked(row, net(), images)
+    name = {"feature-maps": "maps"}.get(row.name, "signal" if hasattr(whole, "signal") else "pictures")
+    together = getattr(whole, name)
+    singles = [getattr(looked(row, net(), images[i : i + 1]), name) for i in range(3)]
+    if row.takes == "start":  # photographs by channels (by copies)
+        order = torch.cat([torch.nonzero(whole.image == i).flatten() for i in range(3)])
+        together = together[order]
+    torch.testing.assert_close(together, torch.cat(singles), rtol=1e-6, atol=1e-8)
+
+
+@ROWS
+def test_float32_is_close_to_float64(row: Method) -> None:
+    more: dict[str, Any] = {"steps": 1} if row.name in ("maximize", "dream", "invert") else {}
+    exact = dict(floats(looked(row, net(), **more)))
+    images = pictures(dtype=torch.float32) if row.takes == "pictures" else None
+    rough = dict(floats(looked(row, net(torch.float32), images, **more)))
+    for name, tensor in exact.items():
+        if tensor.isnan().all() or name == "pca" or name.startswith("twin."):  # other random numbers in float32
+            continue
+        scale = tensor[tensor.isfinite()].abs().max().clamp(min=1e-6)
+        torch.testing.assert_close(
+            rough[name].double() / scale, tensor.double() / scale, rtol=0, atol=2e-3, equal_nan=True
+        )
+
+
+@ROWS
+def test_a_wrong_layer_is_told_with_the_nearest(row: Method) -> None:
+    given: Any = pictures() if row.takes == "pictures" else split() if row.takes == "dataset" else None
+    with pytest.raises(LayerError, match=r"no layer 'layer9'; did you mean"):
+        run(row.name, net(), "layer9", given)
+
+
+@ROWS
+def test_the_row_says_what_the_function_takes(row: Method) -> None:
+    function = load_function(row.compute)
+    assert function.__name__ == row.function
+    assert (inspect.getdoc(function) or "").splitlines()[0] == row.summary
+    parameters = inspect.signature(function).parameters
+    beside = {"channels", "seed", "progress", "statistics", "best"}
+    settings = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in beside}
+    assert {setting.name: setting.default for setting in row.settings} == settings
+    assert ("channels" in parameters, "seed" in parameters) == (row.channels, row.seeded)
+    assert set(row.needs) == {"statistics", "best"} & set(parameters)
+    if "layer" in parameters and parameters["layer"].default is not inspect.Parameter.empty:
+        assert parameters["layer"].default == row.layer
+
+
+def test_every_method_has_one_row() -> None:
+    files = {path.stem for path in (Path(torchloupe.__file__).parent / "methods").glob("*.py")} - {"__init__"}
+    assert files == {row.function for row in METHODS}
+    assert len({row.name for row in METHODS}) == len(METHODS)
+    assert all(callable(getattr(torchloupe, row.function)) for row in METHODS)
