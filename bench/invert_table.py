@@ -14,7 +14,7 @@ from torch import Tensor
 import torchloupe
 from common import table, write
 from torchloupe import data
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import trace
 from torchloupe.models.network import Network
 from torchloupe.synthesis.invert import Inversion, invert
@@ -41,12 +41,12 @@ def adam(net: Network, layer: str, images: Tensor, picks: Tensor, limit: float) 
     pixels = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).repeat(len(images), 1, 1, 1)
     pixels.requires_grad_()
     optimizer = torch.optim.Adam([pixels], lr=RATE)
-    with inspecting(net):
-        sought = maps(net, layer, images)[rows, picks].flatten(1)
+    with frozen_eval(net):
+        sought = activations(net, layer, images)[rows, picks].flatten(1)
         size = sought.square().sum(1)
 
         def error(pictures: Tensor) -> Tensor:
-            return (maps(net, layer, pictures)[rows, picks].flatten(1) - sought).square().sum(1) / size
+            return (activations(net, layer, pictures)[rows, picks].flatten(1) - sought).square().sum(1) / size
 
         began, steps = time.perf_counter(), 0
         while steps < STEPS and time.perf_counter() - began < limit:
@@ -80,8 +80,8 @@ def row(net: Network, layer: str, images: Tensor, channels: Tensor | None) -> li
     count = len(found.error)
     twin = invert(net, layer, images, channels=None if channels is None else channels.tolist(), each=each).twin
     assert twin is not None
-    with inspecting(net):
-        width = maps(net, layer, images[:1]).shape[1]
+    with frozen_eval(net):
+        width = activations(net, layer, images[:1]).shape[1]
     picks = found.channel[:, None] if each else torch.arange(width).expand(count, -1)
     originals = images[found.image]
     equal, steps, _ = adam(net, layer, originals, picks, seconds)
@@ -99,8 +99,8 @@ def of_model(model: str, test: Tensor) -> str:
     invert(net, "first", images, steps=2)  # warm
     rows = []
     for layer in blocks(net):
-        with inspecting(net), torch.no_grad():
-            live = maps(net, layer, images).abs().amax((0, 2, 3)).nonzero()[:, 0]
+        with frozen_eval(net), torch.no_grad():
+            live = activations(net, layer, images).abs().amax((0, 2, 3)).nonzero()[:, 0]
         one = live[torch.randperm(len(live), generator=draw)[:FILTERS]].sort().values
         rows += [row(net, layer, images, channels) for channels in (None, one)]
     lower = sum(float(str(each[4])) < float(str(each[8])) for each in rows)

@@ -19,7 +19,7 @@ sys.modules["torchvision.transforms"] = stub
 from lucent.optvis import objectives, param, render  # noqa: E402
 
 from torchloupe import load  # noqa: E402
-from torchloupe.features.hooks import inspecting, maps  # noqa: E402
+from torchloupe.features.hooks import activations, frozen_eval  # noqa: E402
 
 
 def main() -> None:
@@ -47,8 +47,8 @@ def main() -> None:
         )
         seconds.append(time.perf_counter() - began)
         picture = torch.tensor(images[-1]).permute(0, 3, 1, 2).float().clamp(0, 1)
-        with inspecting(net), torch.no_grad():
-            reached.append(maps(net, asked.layer, picture)[0, channel].mean().item())
+        with frozen_eval(net), torch.no_grad():
+            reached.append(activations(net, asked.layer, picture)[0, channel].mean().item())
     print(json.dumps({"seconds": seconds, "activation": reached}))
 
 

@@ -21,9 +21,9 @@ import torch
 from common import Timed, memory_now, memory_peak, ratio, table, timed, write
 from study_way import deconvolve_first, maximise_one
 from torchloupe.checkpoints.open import load
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import resolve
-from torchloupe.inspection.catalog import METHODS, find
+from torchloupe.inspection.catalog import METHODS, find_method
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 
@@ -46,7 +46,7 @@ def prepared(model: str, data: str) -> Subject:
 def one(method: str, model: str, data: str, runs: int) -> dict[str, Any]:
     """Run one method several times; seconds and the growth of the process's peak memory."""
     studied = prepared(model, data)
-    row = find(method)
+    row = find_method(method)
     images: Any = [f"test:{i}" for i in range(16)] if row.takes == "pictures" else None
     more: dict[str, Any] = {}
     if row.takes == "start":
@@ -159,8 +159,8 @@ def maximisation(resnet: str, data: str, lucent: str | None, runs: int) -> str:
         began = time.perf_counter()
         picture = maximise_one(studied.model, layer, channel, start, lr=0.11)
         slow.append(time.perf_counter() - began)
-        with inspecting(studied.model), torch.no_grad():
-            slow_reached.append(maps(studied.model, layer, picture)[0, channel].mean().item())
+        with frozen_eval(studied.model), torch.no_grad():
+            slow_reached.append(activations(studied.model, layer, picture)[0, channel].mean().item())
     best = studied.best(layer)
     assert best is not None
     rows = [["torchloupe, 64 units at once", per_unit, "", f"{(reached / best).median():.3g}", ""]]

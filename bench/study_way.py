@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 
 
 def maximise_one(model: nn.Module, layer: str, channel: int, start: Tensor, lr: float, steps: int = 200) -> Tensor:
     """Drive one channel's mean up from a picture `[1, c, h, w]`, by Adam with weight decay 1e-6."""
     picture = start.clone().requires_grad_()
     adam = torch.optim.Adam([picture], lr=lr, weight_decay=1e-6)
-    with inspecting(model):
+    with frozen_eval(model):
         for _ in range(steps):
             adam.zero_grad()
-            loss = -maps(model, layer, picture)[0, channel].mean()
+            loss = -activations(model, layer, picture)[0, channel].mean()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
     return picture.detach().clamp(0, 1)
@@ -42,9 +42,9 @@ def deconvolve_first(model: nn.Module, layer: str, pictures: Tensor, fraction: f
     conv = model.get_submodule(layer)
     assert isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str)
     out = []
-    with inspecting(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         for picture in pictures:
-            features = maps(model, layer, picture[None])[0]
+            features = activations(model, layer, picture[None])[0]
             kept = keep_strongest(features, fraction)
             height = (picture.shape[1] + 2 * conv.padding[0] - conv.kernel_size[0]) % conv.stride[0]
             out.append(

@@ -13,7 +13,7 @@ from PIL import Image
 from torchloupe import data
 from torchloupe.inspection.subject import Subject, keep_statistics, subject
 from torchloupe.reports.plan import Amount, Plan
-from torchloupe.reports.report import Made, prepare, sample_images, write
+from torchloupe.reports.report import ReportFile, prepare, sample_images, write
 from torchloupe.runs.summary import finish
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.loop import train
@@ -60,7 +60,7 @@ def hostile_run(home: Path) -> Path:
     return out
 
 
-def small_report(run: Path, out: Path, amount: Amount = SMALL, **options: Any) -> Made:
+def small_report(run: Path, out: Path, amount: Amount = SMALL, **options: Any) -> ReportFile:
     """Write a report of little of everything."""
     studied: Subject = subject(run)
     planned, _ = prepare(studied, budget=None, **options)

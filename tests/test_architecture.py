@@ -196,7 +196,7 @@ def strings(tree: ast.AST) -> Iterator[str]:
 
 
 def test_every_string_that_names_a_module_names_one() -> None:
-    """The catalog's, the commands', the bootstrap of `convert`, what tests patch, `-m torchloupe`: all break silently."""
+    """The catalog, the commands, the bootstrap of `convert`, what tests patch, `-m torchloupe`: all break silently."""
     trees = [*FILES.values()]
     for folder in ("tests", "bench"):
         paths = sorted((ROOT.parents[1] / folder).rglob("*.py"))

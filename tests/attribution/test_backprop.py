@@ -14,7 +14,7 @@ from torchloupe.attribution.backprop import deconvnet, gradient, guided
 from torchloupe.attribution.rules import relu_backward
 from torchloupe.attribution.walk import seeds
 from torchloupe.errors import ModelError, UsageError
-from torchloupe.features.hooks import OUTPUT, inspecting, maps
+from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.models import build
 
 RULES: dict[str, Any] = {"deconvnet": deconvnet, "guided": guided, "gradient": gradient}
@@ -117,8 +117,8 @@ def test_positions(rule: str) -> None:
 def test_a_positive_factor_passes_through(rule: str, case: str) -> None:
     net, layer, _, side = CASES[case]
     x = pictures(2, side).requires_grad_()
-    with inspecting(net), relu_backward(net, cast(Any, rule)):
-        y = maps(net, layer, x)
+    with frozen_eval(net), relu_backward(net, cast(Any, rule)):
+        y = activations(net, layer, x)
         start = torch.rand(y.shape, generator=torch.Generator().manual_seed(3), dtype=y.dtype) - 0.3
         (one,) = torch.autograd.grad(y, x, start, retain_graph=True)
         (more,) = torch.autograd.grad(y, x, 7.5 * start)
@@ -241,8 +241,8 @@ def test_captum_agrees(rule: str, name: str, network: str) -> None:
     net = stirred(Vgg(inplace=False)) if network == "vgg" else stirred(build("resnet20"))
     layer = "features.7" if network == "vgg" else "layer3.2.conv1"  # captum starts before the layer's own ReLU
     x = pictures(2, (25, 21))
-    with torch.no_grad(), inspecting(net):
-        features = maps(net, layer, x)
+    with torch.no_grad(), frozen_eval(net):
+        features = activations(net, layer, x)
     least = features.amin(0)
     place = int(least.argmax())  # a neuron that is positive for both pictures: relu(g) knows no sign
     at = (place // least[0].numel(), place % least[0].numel() // least.shape[2], place % least.shape[2])

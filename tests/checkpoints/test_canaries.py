@@ -16,7 +16,7 @@ import torchloupe
 from commands import Run
 from torchloupe.checkpoints.file import Config, save_model, save_tensors
 from torchloupe.checkpoints.open import load, open_model
-from torchloupe.data.dataset import fingerprint
+from torchloupe.data.dataset import checksum
 from torchloupe.errors import ModelError
 from torchloupe.inspection.repeat import NEEDED, again
 from torchloupe.models import build
@@ -68,7 +68,7 @@ def payloads(canary: Path) -> dict[str, tuple[str, dict[str, Any]]]:
 
 @functools.cache
 def crc_of_shapes() -> str:
-    return fingerprint(torchloupe.data.load("shapes"))
+    return checksum(torchloupe.data.load("shapes"))
 
 
 PAYLOADS = list(payloads(Path("canary")))

@@ -11,7 +11,16 @@ from torch.nn import functional as F
 
 from nets import hooks_of
 from torchloupe.errors import LayerError, ModelError
-from torchloupe.features.hooks import OUTPUT, as_maps, capture, channels_last, inspecting, maps, replacing, watching
+from torchloupe.features.hooks import (
+    OUTPUT,
+    activations,
+    as_maps,
+    capture,
+    channels_last,
+    frozen_eval,
+    intervene,
+    observe,
+)
 from torchloupe.features.trace import resolve, trace
 from torchloupe.models import build
 from torchloupe.models.network import wrap
@@ -35,7 +44,7 @@ def counting() -> tuple[nn.Module, list[str]]:
 
 def test_nothing_runs_after_the_last_layer_that_is_wanted() -> None:
     net, ran = counting()
-    with inspecting(net), capture(net, "a", "b") as seen:
+    with frozen_eval(net), capture(net, "a", "b") as seen:
         net(torch.rand(1, 3, 4, 4))
     assert ran == ["a", "b"] and list(seen) == ["a", "b"] and not hooks_of(net)
 
@@ -49,7 +58,7 @@ def test_a_bad_second_name_leaves_no_hook() -> None:
 
 def test_an_error_in_the_network_passes_and_leaves_no_hook() -> None:
     net, _ = counting()
-    with pytest.raises(RuntimeError), inspecting(net), capture(net, "c"):
+    with pytest.raises(RuntimeError), frozen_eval(net), capture(net, "c"):
         net(torch.rand(1, 5, 4, 4))
     assert not hooks_of(net)
 
@@ -70,15 +79,15 @@ def test_a_network_that_catches_everything_does_not_swallow_the_end() -> None:
             return out
 
     net = Greedy()
-    with inspecting(net):
-        found = maps(net, "a", torch.ones(1, 3, 2, 2))
+    with frozen_eval(net):
+        found = activations(net, "a", torch.ones(1, 3, 2, 2))
     assert net.after == 0 and bool(found.any())
 
 
 def test_what_an_in_place_relu_does_later_does_not_reach_what_was_seen() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 1))
     x = torch.rand(1, 3, 5, 5)
-    with inspecting(net), capture(net, "0", "2") as seen:
+    with frozen_eval(net), capture(net, "0", "2") as seen:
         net(x)
     torch.testing.assert_close(seen["0"], net[0](x))
     assert bool((seen["0"] < 0).any())
@@ -95,8 +104,8 @@ def test_the_first_call_of_a_layer_that_runs_twice() -> None:
             return out
 
     net, x = Twice(), torch.rand(1, 3, 4, 4)
-    with inspecting(net):
-        torch.testing.assert_close(maps(net, "relu", x), F.relu(x - 0.5))
+    with frozen_eval(net):
+        torch.testing.assert_close(activations(net, "relu", x), F.relu(x - 0.5))
         with capture(net, "relu", "conv") as seen:
             net(x)
     torch.testing.assert_close(seen["relu"], F.relu(x - 0.5))
@@ -110,7 +119,7 @@ def test_everything_is_put_back_module_by_module() -> None:
     modes = [module.training for module in net.modules()]
     flags = [parameter.requires_grad for parameter in net.parameters()]
     random = torch.get_rng_state()
-    with pytest.raises(ZeroDivisionError), inspecting(net):
+    with pytest.raises(ZeroDivisionError), frozen_eval(net):
         assert not any(module.training for module in net.modules())
         assert not any(parameter.requires_grad for parameter in net.parameters())
         torch.rand(3)
@@ -122,7 +131,7 @@ def test_everything_is_put_back_module_by_module() -> None:
 
 def test_the_check_of_pictures_is_off_inside_and_back_outside() -> None:
     net = wrap(build("resnet20"), mean=None, std=None, size=32, classes=10)
-    with inspecting(net):
+    with frozen_eval(net):
         net(torch.full((1, 3, 8, 8), 9.0))
     assert net.check
 
@@ -132,9 +141,9 @@ def test_gradients_pass_where_they_are_off_outside(off: Callable[[], Any]) -> No
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     with off():
         made = torch.rand(1, 3, 5, 5)
-        with inspecting(net):
+        with frozen_eval(net):
             x = made.clone().requires_grad_()
-            (slope,) = torch.autograd.grad(maps(net, "1", x).sum(), x)
+            (slope,) = torch.autograd.grad(activations(net, "1", x).sum(), x)
         assert not torch.is_grad_enabled()
     assert bool(slope.any())
 
@@ -142,7 +151,7 @@ def test_gradients_pass_where_they_are_off_outside(off: Callable[[], Any]) -> No
 def test_a_network_made_in_inference_mode_is_refused_in_words() -> None:
     with torch.inference_mode():
         net = nn.Conv2d(3, 3, 1)
-    with pytest.raises(ModelError, match="inference_mode"), inspecting(net):
+    with pytest.raises(ModelError, match="inference_mode"), frozen_eval(net):
         pass
 
 
@@ -156,9 +165,9 @@ def test_outputs_that_hold_a_tensor(wrapped: Callable[[Tensor], Any]) -> None:
             return wrapped(2 * x)
 
     net, x = nn.Sequential(OrderedDict(part=Wraps())), torch.rand(1, 3, 2, 2)
-    with inspecting(net):
-        torch.testing.assert_close(maps(net, "part", x), 2 * x)
-        torch.testing.assert_close(maps(net, OUTPUT, x), 2 * x)
+    with frozen_eval(net):
+        torch.testing.assert_close(activations(net, "part", x), 2 * x)
+        torch.testing.assert_close(activations(net, OUTPUT, x), 2 * x)
 
 
 @pytest.mark.parametrize(
@@ -190,13 +199,13 @@ def test_vectors_become_maps_of_one_position_and_tokens_are_refused() -> None:
 
 def test_a_layer_that_does_not_run_is_told() -> None:
     net = build("study")
-    with inspecting(net), pytest.raises(LayerError, match="does not run"):
-        maps(net, "resblock1_2.downsample", torch.rand(1, 3, 33, 33))
+    with frozen_eval(net), pytest.raises(LayerError, match="does not run"):
+        activations(net, "resblock1_2.downsample", torch.rand(1, 3, 33, 33))
 
 
 def test_watching_sees_every_layer_and_leaves_no_hook() -> None:
     net, seen = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), []
-    with pytest.raises(RuntimeError), inspecting(net), watching(net, lambda name, *rest: seen.append(name)):
+    with pytest.raises(RuntimeError), frozen_eval(net), observe(net, lambda name, *rest: seen.append(name)):
         net(torch.rand(1, 3, 5, 5))
         net(torch.rand(1, 4, 5, 5))
     assert seen == ["0", "1"] and not hooks_of(net)
@@ -244,13 +253,13 @@ def test_replacing_puts_another_output_in_place_at_the_first_call_of_each_pass()
     x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
     with torch.no_grad():
         expected = net.conv(2 * x.relu() + 1).relu()
-        with replacing(net, "relu", lambda output, module: 2 * output + 1):
+        with intervene(net, "relu", lambda output, module: 2 * output + 1):
             assert torch.equal(net(x), expected) and torch.equal(net(x), expected), "in a second pass as well"
         assert not torch.equal(net(x), expected) and not hooks_of(net)
-        with pytest.raises(ZeroDivisionError), replacing(net, "conv", lambda output, module: output / (1 // 0)):
+        with pytest.raises(ZeroDivisionError), intervene(net, "conv", lambda output, module: output / (1 // 0)):
             net(x)
     assert not hooks_of(net)
-    with pytest.raises(LayerError), replacing(net, "none", lambda output, module: output):
+    with pytest.raises(LayerError), intervene(net, "none", lambda output, module: output):
         pass
     assert not hooks_of(net)
 
@@ -280,7 +289,7 @@ def test_replacing_reaches_into_tuples_lists_and_dicts() -> None:
 
     for kind in ("tuple", "named", "list", "dict"):
         net = nn.Sequential(Part(kind))
-        with replacing(net, "0", lambda output, module: output + 1):
+        with intervene(net, "0", lambda output, module: output + 1):
             found = net(torch.zeros(1))
         assert maps_in(found, kind).item() == 1
         assert type(found) is type(Part(kind)(torch.zeros(1)))

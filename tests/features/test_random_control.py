@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from torchloupe.features.hooks import inspecting
+from torchloupe.features.hooks import frozen_eval
 from torchloupe.features.random_control import randomised
 from torchloupe.models import build
 from torchloupe.models.network import Network, wrap
@@ -77,7 +77,7 @@ def test_a_twin_made_under_inference_mode_passes_gradients() -> None:
     net = nn.Conv2d(1, 2, 3)
     with torch.inference_mode():
         twin = randomised(net)
-        with inspecting(twin):
+        with frozen_eval(twin):
             x = torch.zeros(1, 1, 3, 3, requires_grad=True)
             (gradient,) = torch.autograd.grad(twin(x).sum(), x)
     assert gradient.any()

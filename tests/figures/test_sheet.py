@@ -18,7 +18,7 @@ from torchloupe.errors import UsageError
 from torchloupe.figures.colors import ramp, rgb, signed, tinted
 from torchloupe.figures.plots import FORMATS, save_figure, style
 from torchloupe.figures.sheet import Sheet, draw, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 
 Raster = np.ndarray[Any, Any]
 THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
@@ -38,7 +38,7 @@ def pictures(*shapes: tuple[int, int]) -> list[Tensor]:
     return [torch.stack([part >> 16, part >> 8 & 255, part & 255]).to(torch.uint8) for part in taken]
 
 
-def raster(sheet: Sheet, look: Look | None = None, times: int = 1) -> Raster:
+def raster(sheet: Sheet, look: FigureStyle | None = None, times: int = 1) -> Raster:
     figure, stream = draw(sheet, look), io.BytesIO()
     with style():
         figure.savefig(stream, format="png", dpi=times * figure.dpi)
@@ -51,7 +51,7 @@ def raster(sheet: Sheet, look: Look | None = None, times: int = 1) -> Raster:
 @pytest.mark.parametrize("shape", [(8, 8), (5, 9), (13, 4)])
 def test_every_pixel_is_a_block_of_its_own_colour(theme: str, width: str | None, shape: tuple[int, int]) -> None:
     cells = pictures(*[shape] * 5)
-    look = Look(theme=theme, width=width)
+    look = FigureStyle(theme=theme, width=width)
     drawn = raster(Sheet(cells, [f"$caption {i}$" for i in range(5)], "A title", "a note", columns=3), look)
     spots = [spot(drawn, cell) for cell in cells]
     factor = spots[0][2]
@@ -80,7 +80,7 @@ def test_no_pixel_is_smoothed_at_another_resolution_either() -> None:
 @THEMES
 def test_a_dead_unit_is_a_hatched_cell_and_no_picture(theme: str) -> None:
     one, other = pictures((6, 8), (6, 8))
-    drawn = raster(Sheet([one, None, other], ["1", "2  dead", "3"], columns=3), Look(theme=theme))
+    drawn = raster(Sheet([one, None, other], ["1", "2  dead", "3"], columns=3), FigureStyle(theme=theme))
     (upper, left, factor), (_, right, _) = spot(drawn, one), spot(drawn, other)
     between = (left + right) // 2
     cell = drawn[upper : upper + 6 * factor, between : between + 8 * factor]
@@ -103,7 +103,7 @@ def test_neighbours_of_a_group_stand_closer_and_no_group_is_broken(columns: int,
 
 def test_columns_are_as_many_as_asked_for() -> None:
     cells = pictures(*[(4, 4)] * 12)
-    drawn = raster(Sheet(cells, columns=8), Look(columns=5))
+    drawn = raster(Sheet(cells, columns=8), FigureStyle(columns=5))
     uppers = [spot(drawn, cell)[0] for cell in cells]
     assert uppers == [uppers[0]] * 5 + [uppers[5]] * 5 + [uppers[10]] * 2 and uppers[0] < uppers[5] < uppers[10]
 
@@ -127,7 +127,7 @@ def test_pages_hold_whole_groups_and_all_cells_in_order(count: int, group: int, 
 def test_the_figure_has_the_width_that_is_asked_for(tmp_path: Path, width: str) -> None:
     inches = {"89mm": 89 / 25.4, "3.5in": 3.5, "252pt": 3.5, "800px": 800 / 150, "8.9cm": 8.9 / 2.54}[width]
     sheet = Sheet(pictures(*[(6, 6)] * 5), ["a"] * 5, "A title", columns=4)
-    figure = draw(sheet, Look(width=width))
+    figure = draw(sheet, FigureStyle(width=width))
     assert figure.get_size_inches()[0] == pytest.approx(inches)
     save_figure(figure, tmp_path / "a.png", dpi=figure.dpi)
     with Image.open(tmp_path / "a.png") as image:
@@ -144,12 +144,12 @@ def test_title_note_heads_and_bar_are_written_or_left_out() -> None:
     )
     said = texts(draw(sheet))
     assert {"below", "A title", "made so", "head", "low", "high"} <= set(said)
-    assert {"A title", "made so"}.isdisjoint(texts(draw(sheet, Look(title=False))))
-    assert {"low", "high"}.isdisjoint(texts(draw(sheet, Look(colorbar=False))))
+    assert {"A title", "made so"}.isdisjoint(texts(draw(sheet, FigureStyle(title=False))))
+    assert {"low", "high"}.isdisjoint(texts(draw(sheet, FigureStyle(colorbar=False))))
     first, last = codes(ramp("viridis").numpy()[None])[0, [0, -1]]
     columns = [np.nonzero((raster(sheet) == colour).any(0))[0] for colour in (first, last)]
     assert len(columns[0]) and len(columns[1]) and columns[0].max() < columns[1].min()
-    assert not (raster(sheet, Look(colorbar=False)) == last).any()
+    assert not (raster(sheet, FigureStyle(colorbar=False)) == last).any()
 
 
 @THEMES
@@ -158,7 +158,7 @@ def test_hostile_names_are_drawn_inside_the_page(tmp_path: Path, theme: str, tex
     sheet = Sheet(pictures(*[(4, 6)] * 3), [text, text, "short"], text, f"{text} and more", columns=3, heads=(text,))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = draw(sheet, Look(theme=theme))
+        figure = draw(sheet, FigureStyle(theme=theme))
         for kind in ("png", "svg", "pdf"):
             save_figure(figure, tmp_path / f"a.{kind}", dpi=figure.dpi)
     assert b"<script" not in (tmp_path / "a.svg").read_bytes()
@@ -173,7 +173,7 @@ def test_hostile_names_are_drawn_inside_the_page(tmp_path: Path, theme: str, tex
 def test_drawn_twice_it_is_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for name in ("one", "two"):
         sheet = Sheet([*pictures((5, 4), (5, 4)), None], ["a", "$b$", "dead"], "t", "n", bar=(ramp("gray"), "0", "1"))
-        figure = draw(sheet, Look(width="89mm"))
+        figure = draw(sheet, FigureStyle(width="89mm"))
         save_figure(figure, tmp_path / f"{name}.{suffix}", dpi=figure.dpi)
     assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
 
@@ -228,5 +228,5 @@ def test_what_is_no_number_does_not_hide_the_signal_beside_it() -> None:
 )
 def test_what_no_figure_can_be_is_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Look(**settings)
-    assert Look(scale="per_filter").scale == "per_picture" and Look().inches() is None
+        FigureStyle(**settings)
+    assert FigureStyle(scale="per_filter").scale == "per_picture" and FigureStyle().inches() is None

@@ -14,7 +14,7 @@ from torchloupe.features.feature_maps import FeatureMaps
 from torchloupe.features.filters import Filters
 from torchloupe.features.top_examples import TopExamples
 from torchloupe.figures.sheet import Sheet
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.catalog import METHODS, Method
 from torchloupe.inspection.run import run
 from torchloupe.inspection.views import backward, dream, feature_maps, filters, invert, maximize, top_examples
@@ -53,7 +53,7 @@ def plain(cell: Tensor | None) -> Tensor:
 def test_every_sheet_says_how_it_was_made(row: Method, scale: str | None) -> None:
     given: Any = pictures() if row.takes == "pictures" else split() if row.takes == "dataset" else None
     shown = run(row.name, net(), None, given, channels=[0, 3], seed=7, **FAST.get(row.name, {}))
-    sheets = shown.sheets(Look(scale=scale))
+    sheets = shown.sheets(FigureStyle(scale=scale))
     cells, captions = of(sheets)
     assert any(captions) and all(cell is None or plain(cell).numel() for cell in cells)
     for sheet in sheets:
@@ -73,7 +73,7 @@ def maps_of(values: Tensor, dead: list[bool]) -> FeatureMaps:
 @SCALES
 def test_feature_maps_have_the_scale_that_is_said(scale: str | None, said: str) -> None:
     values = torch.tensor([[[[-1.0, 0.0, 3.0]], [[2.0, 2.5, 6.0]], [[0.0, 0.0, 0.0]]]])
-    sheets = feature_maps.view(maps_of(values, [False, False, True]), Look(cmap="gray", scale=scale), ABOUT)
+    sheets = feature_maps.view(maps_of(values, [False, False, True]), FigureStyle(cmap="gray", scale=scale), ABOUT)
     ends = {"shared": [(-1, 6)] * 2, "symmetric": [(-6, 6)] * 2}.get(scale or "", [(-1, 3), (2, 6)])
     for i, (low, high) in enumerate(ends):
         assert plain(sheets[0].cells[i])[0, 0].tolist() == grey(values[0, i, 0].tolist(), low, high)
@@ -87,7 +87,7 @@ def test_feature_maps_have_the_scale_that_is_said(scale: str | None, said: str) 
 def test_ends_that_are_set_are_kept_and_said() -> None:
     values = torch.tensor([[[[-1.0, 0.0, 3.0]], [[2.0, 2.5, 6.0]]]])
     for scale in (None, "shared", "symmetric"):
-        look = Look(cmap="gray", scale=scale, vmin=0, vmax=4)
+        look = FigureStyle(cmap="gray", scale=scale, vmin=0, vmax=4)
         sheet = feature_maps.view(maps_of(values, [False] * 2), look, ABOUT)[0]
         shown = [plain(cell)[0, 0].tolist() for cell in sheet.cells]
         assert shown == [grey(row, 0, 4) for row in values[0, :, 0].tolist()]
@@ -96,12 +96,12 @@ def test_ends_that_are_set_are_kept_and_said() -> None:
 
 def test_every_picture_has_its_maps_and_all_their_pca() -> None:
     result = maps_of(torch.rand(2, 70, 3, 5), [False] * 70)
-    sheets = feature_maps.view(result, Look(), ABOUT)
+    sheets = feature_maps.view(result, FigureStyle(), ABOUT)
     assert sum(len(sheet.cells) for sheet in sheets[:-1]) == 140 and len(sheets[-1].cells) == 6
     assert max(len(sheet.cells) for sheet in sheets) <= 64
     pca = plain(sheets[-1].cells[4])  # of the second picture, each position a square of pixels
     assert torch.equal(pca, pixels(result.pca[1]).repeat_interleave(2, 1).repeat_interleave(2, 2))
-    over = feature_maps.view(result, Look(overlay=True), ABOUT)[0]
+    over = feature_maps.view(result, FigureStyle(overlay=True), ABOUT)[0]
     assert {tuple(plain(cell).shape) for cell in over.cells} == {(3, 6, 10)}
 
 
@@ -109,7 +109,7 @@ def test_every_picture_has_its_maps_and_all_their_pca() -> None:
 def test_filters_have_the_scale_that_is_said(scale: str | None, said: str) -> None:
     weight = torch.tensor([[-1.0, 0.0, 3.0], [2.0, 2.5, 6.0], [0.5, 0.5, 0.5]]).view(3, 3, 1, 1)
     found = Filters("conv1", weight, torch.tensor([4, 7, 9]), torch.zeros(3, 1, dtype=torch.int64), torch.ones(3, 1))
-    sheets = filters.view(found, Look(scale=scale), ABOUT)
+    sheets = filters.view(found, FigureStyle(scale=scale), ABOUT)
     ends = {"shared": [(-1, 6)] * 2, "symmetric": [(-6, 6)] * 2}.get(scale or "", [(-1, 3), (2, 6)])
     for i, (low, high) in enumerate(ends):
         assert plain(sheets[0].cells[i]).flatten().tolist() == grey(weight[i].flatten().tolist(), low, high)
@@ -121,8 +121,8 @@ def test_filters_have_the_scale_that_is_said(scale: str | None, said: str) -> No
 def test_deeper_filters_are_their_strongest_kernels(scale: str | None) -> None:
     conv = nn.Conv2d(8, 6, 3, groups=2)
     shown = run("filters", nn.Sequential(conv), "0", channels=[1, 5], strongest=2)
-    cells, captions = of(shown.sheets(Look(scale=scale)))
-    assert len(cells) == 4 and ("shared" in shown.sheets(Look(scale=scale))[0].note) == (scale == "shared")
+    cells, captions = of(shown.sheets(FigureStyle(scale=scale)))
+    assert len(cells) == 4 and ("shared" in shown.sheets(FigureStyle(scale=scale))[0].note) == (scale == "shared")
     weight, pairs = conv.weight.detach(), zip((1, 5), shown.strongest.tolist(), strict=True)
     kernels = [weight[channel, source % 4] for channel, sources in pairs for source in sources]
     strongest = max(float(kernel.abs().max()) for kernel in kernels)
@@ -150,7 +150,7 @@ def maximised(**more: Any) -> Maximization:
 
 def test_maximised_units_are_called_dead_or_weaker_where_they_are() -> None:
     result = maximised()
-    (sheet,) = maximize.view(result, Look(), {**ABOUT, "best_of": 1234, "statistics": "shapes"})
+    (sheet,) = maximize.view(result, FigureStyle(), {**ABOUT, "best_of": 1234, "statistics": "shapes"})
     said = sheet.captions
     assert [cell is None for cell in sheet.cells] == ["dead" in text for text in said] == [False, False, True, False]
     assert ["weaker" in text for text in said] == [False, True, False, False]
@@ -158,7 +158,7 @@ def test_maximised_units_are_called_dead_or_weaker_where_they_are() -> None:
     assert [found and float(found[1]) for found in times] == [2, 0.5, None, None]
     assert "1,234" in sheet.note and "shapes" in sheet.note and "noise" in sheet.title
     assert torch.equal(plain(sheet.cells[0]), pixels(result.pictures[0]))
-    (alone,) = maximize.view(maximised(best=None), Look(), ABOUT)
+    (alone,) = maximize.view(maximised(best=None), FigureStyle(), ABOUT)
     assert not any("weaker" in text or "×" in text for text in (*alone.captions, alone.note))
 
 
@@ -178,7 +178,7 @@ def inverted(channels: list[int], error: list[float], image: list[int]) -> Inver
 
 
 def test_channels_without_a_signal_have_no_inversion() -> None:
-    (sheet,) = invert.view(inverted([3, 5], [0.25, torch.nan], [0, 0]), Look(), ABOUT)
+    (sheet,) = invert.view(inverted([3, 5], [0.25, torch.nan], [0, 0]), FigureStyle(), ABOUT)
     assert [cell is None for cell in sheet.cells] == [False, True]
     assert "silent" in sheet.captions[1] and "5" in sheet.captions[1] and "nan" not in "".join(sheet.captions)
     assert "0.25" in sheet.captions[0] and "10.0 dB" in sheet.captions[0]
@@ -186,7 +186,7 @@ def test_channels_without_a_signal_have_no_inversion() -> None:
 
 def test_an_inversion_stands_beside_its_original() -> None:
     result = inverted([-1, -1], [0.25, 1e-7], [1, 0])
-    (sheet,) = invert.view(result, Look(), ABOUT)
+    (sheet,) = invert.view(result, FigureStyle(), ABOUT)
     assert len(sheet.cells) == 4 and sheet.group == 2 and "dog" in sheet.captions[0]
     for i, source in enumerate((result.images[1], result.pictures[0], result.images[0], result.pictures[1])):
         assert torch.equal(plain(sheet.cells[i]), pixels(source))
@@ -196,9 +196,9 @@ def test_an_inversion_stands_beside_its_original() -> None:
 def test_of_several_pictures_each_is_named(kind: str) -> None:
     image = torch.tensor([0, 0, 1, 1])
     if kind == "invert":
-        sheets = invert.view(inverted([3, 5] * 2, [0.25] * 4, image.tolist()), Look(), ABOUT)
+        sheets = invert.view(inverted([3, 5] * 2, [0.25] * 4, image.tolist()), FigureStyle(), ABOUT)
     else:
-        sheets = maximize.view(maximised(image=image), Look(), ABOUT)
+        sheets = maximize.view(maximised(image=image), FigureStyle(), ABOUT)
     assert "dog" in sheets[0].captions[3] and "cat" in sheets[0].captions[0]
 
 
@@ -222,7 +222,7 @@ def units() -> nn.Sequential:
 def test_signals_stand_beside_the_picture_and_the_random_twin(scale: str | None) -> None:
     x = pictures(2)
     result = deconvnet(units(), "4", x)
-    (sheet,) = backward.view(result, Look(scale=scale), ABOUT)
+    (sheet,) = backward.view(result, FigureStyle(scale=scale), ABOUT)
     assert len(sheet.cells) == 6 and sheet.group == 3 and ("shared" in sheet.note) == (scale == "shared")
     assert "10% of each map" in sheet.note and [sheet.captions[i] for i in (0, 3)] == ["cat", "dog"]
     most = result.signal.abs().flatten(1).amax(1)
@@ -230,12 +230,12 @@ def test_signals_stand_beside_the_picture_and_the_random_twin(scale: str | None)
         shown = signal_grey(result.signal[i], most.max() if scale else most[i])
         assert torch.equal(plain(sheet.cells[3 * i]), pixels(x[i]))
         assert int((plain(sheet.cells[3 * i + 1]).int() - shown.int()).abs().max()) <= 1
-    alone = backward.view(deconvnet(units(), "4", x, twin=False), Look(), ABOUT)
+    alone = backward.view(deconvnet(units(), "4", x, twin=False), FigureStyle(), ABOUT)
     assert len(of(alone)[0]) == 4 and alone[0].group == 2
 
 
 def test_channels_that_are_silent_are_called_so() -> None:
-    (sheet,) = backward.view(deconvnet(units(), "4", pictures(2), each=True, channels=[4, 1]), Look(), ABOUT)
+    (sheet,) = backward.view(deconvnet(units(), "4", pictures(2), each=True, channels=[4, 1]), FigureStyle(), ABOUT)
     assert [cell is None for cell in sheet.cells] == [True, False] * 2
     assert ["silent" in text for text in sheet.captions] == [True, False] * 2
     assert [text.split()[0] for text in sheet.captions] == ["4", "1"] * 2 and "dog" in sheet.captions[3]
@@ -258,7 +258,7 @@ def test_single_positions_are_cropped_to_what_they_see(channels: list[int], twin
     asked: dict[str, Any] = {"channels": torch.tensor(channels), "position": torch.tensor(places)}
     result = deconvnet(units(), "4", pictures(6), twin=twin, **asked)
     about = {**ABOUT, "names": [f"n{i}" for i in range(6)]}
-    cells, captions = of(sheets := backward.view(result, Look(), about))
+    cells, captions = of(sheets := backward.view(result, FigureStyle(), about))
     parts, most = 3 if twin else 2, result.signal.abs().flatten(1).amax(1)
     run_length = 1 if channels[0] != channels[1] else channels.count(channels[0])
     assert len(cells) == 6 * parts and "one position" in sheets[0].note and "cropped" in sheets[0].note
@@ -286,14 +286,14 @@ def test_every_result_is_called_by_its_own_channel(channels: list[int]) -> None:
     n = len(channels)
     at = torch.tensor([[2, 3]] * n)
     result = deconvnet(units(), "4", pictures(n), channels=torch.tensor(channels), position=at, twin=False)
-    captions = of(backward.view(result, Look(), {**ABOUT, "names": ["picture"] * n}))[1]
+    captions = of(backward.view(result, FigureStyle(), {**ABOUT, "names": ["picture"] * n}))[1]
     assert {text.split()[0] for text in captions if text} >= {str(c) for c in channels}
 
 
 def test_a_dream_stands_beside_its_photograph() -> None:
     dreamt, images = torch.rand(2, 3, 5, 4), torch.rand(2, 3, 5, 4)
     result = Dream("conv1", dreamt, images, torch.tensor([1.0, 2]), torch.tensor([3.0, 4]))
-    (sheet,) = dream.view(result, Look(), ABOUT)
+    (sheet,) = dream.view(result, FigureStyle(), ABOUT)
     for cell, source in zip(sheet.cells, (images[0], dreamt[0], images[1], dreamt[1]), strict=True):
         assert torch.equal(plain(cell), pixels(source))
     assert [text.split() for text in sheet.captions] == [["cat", "1"], ["3"], ["dog", "2"], ["4"]] and sheet.group == 2
@@ -305,7 +305,7 @@ def test_top_examples_are_dimmed_outside_of_what_is_seen() -> None:
     zeros, number = torch.zeros(2, 3, 2, dtype=torch.int64), torch.arange(6).view(2, 3)
     names = (("x/a.png", "x/b.png", "x/c.png"),) * 2
     result = TopExamples("conv1", torch.tensor([5, 8]), number, number.float(), zeros, box, images, names)
-    (sheet,) = top_examples.view(result, Look(), ABOUT)
+    (sheet,) = top_examples.view(result, FigureStyle(), ABOUT)
     assert sheet.columns == 3 and len(sheet.cells) == 6, "one row a unit"
     for i, cell in enumerate(sheet.cells):
         stored, inside = images[i // 3, i % 3], torch.zeros(6, 5, dtype=torch.bool)

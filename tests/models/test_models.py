@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from torchloupe.errors import ModelError
-from torchloupe.models import MODELS, build, find
+from torchloupe.models import MODELS, build, find_model
 
 NAMES = [model.name for model in MODELS]
 
@@ -185,7 +185,7 @@ def test_every_network_takes_any_size_and_rectifies_by_a_module_of_its_own(name:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_true(name: str) -> None:
-    row = find(name)
+    row = find_model(name)
     module, _, factory = row.factory.partition(":")
     make = getattr(importlib.import_module(module), factory)
     assert (

@@ -40,7 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(run_folder: Path) -> package.Made:
+def made(run_folder: Path) -> package.ReportFile:
     with own_cache(run_folder.parent):
         return small_report(run_folder, run_folder / "report.html")
 
@@ -77,7 +77,7 @@ class Page(HTMLParser):
         super().feed(data)
 
 
-def test_one_file_that_asks_for_nothing(made: package.Made) -> None:
+def test_one_file_that_asks_for_nothing(made: package.ReportFile) -> None:
     html = made.path.read_text(encoding="utf-8")
     page = Page(html)
     policy = next(str(a["content"]) for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
@@ -96,7 +96,7 @@ def test_one_file_that_asks_for_nothing(made: package.Made) -> None:
     assert made.size == len(html.encode()) and made.path.name == "report.html"
 
 
-def test_hostile_names_stay_text(made: package.Made) -> None:
+def test_hostile_names_stay_text(made: package.ReportFile) -> None:
     html = made.path.read_text(encoding="utf-8")
     page = Page(html)
     assert not [attrs for tag, attrs in page.tags if tag == "img" or "onclick" in attrs]
@@ -116,7 +116,7 @@ def test_json_in_a_script_ends_neither_the_script_nor_the_page() -> None:
         as_script(float("nan"))
 
 
-def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.Made) -> None:
+def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.ReportFile) -> None:
     contents = made.contents
     assert not contents.refused
     assert [layer["name"] for layer in contents.layers] == [
@@ -142,7 +142,7 @@ def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.Made
     assert set(film.film) == {"filters", "pictures"} and film.probe == 40
 
 
-def test_sprites_hold_every_tile_that_is_pointed_at(made: package.Made) -> None:
+def test_sprites_hold_every_tile_that_is_pointed_at(made: package.ReportFile) -> None:
     contents = made.contents
     for layer in contents.layers:
         shown = {"max": [m["t"] for c in layer["units"] for m in c["max"]]}
@@ -182,7 +182,9 @@ def test_tiles_come_back_to_the_bit() -> None:
         assert (image.n_frames, image.info["loop"]) == (3, 0)  # type: ignore[attr-defined]
 
 
-def test_ablation_is_that_of_a_plain_evaluation_for_ten_random_channels(made: package.Made, run_folder: Path) -> None:
+def test_ablation_is_that_of_a_plain_evaluation_for_ten_random_channels(
+    made: package.ReportFile, run_folder: Path
+) -> None:
     studied = subject(run_folder)
     dataset = studied.dataset()
     assert dataset is not None
@@ -217,7 +219,7 @@ def _mask(x: Tensor, channel: int) -> Tensor:
     return mask[:, None, None]
 
 
-def test_what_was_measured_is_kept_and_read_the_next_time(made: package.Made, run_folder: Path) -> None:
+def test_what_was_measured_is_kept_and_read_the_next_time(made: package.ReportFile, run_folder: Path) -> None:
     names = {path.name.rpartition("-")[0] for path in run_folder.glob("*.safetensors")}
     assert {"health", "learned", "ablation-layer3.1"} <= names and (run_folder / "test.json").is_file()
     before = {path: path.stat().st_mtime_ns for path in run_folder.glob("*.safetensors")}
@@ -229,7 +231,9 @@ def test_what_was_measured_is_kept_and_read_the_next_time(made: package.Made, ru
     assert again.contents.mistakes == made.contents.mistakes
 
 
-def test_where_the_data_are_gone_what_was_kept_is_told(made: package.Made, run_folder: Path, tmp_path: Path) -> None:
+def test_where_the_data_are_gone_what_was_kept_is_told(
+    made: package.ReportFile, run_folder: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in run_folder.iterdir():
@@ -297,7 +301,7 @@ def test_time_that_is_used_up_leaves_the_rest_out(run_folder: Path, tmp_path: Pa
 
 
 def test_a_large_report_is_a_folder_with_an_index(
-    made: package.Made, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: package.ReportFile, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pages = parts(made.contents)
     assert list(pages) == ["index.html", *(f"layer-{i + 1}.html" for i in range(7))]

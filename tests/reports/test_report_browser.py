@@ -20,7 +20,7 @@ DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> package.Made:
+def made(tmp_path_factory: pytest.TempPathFactory) -> package.ReportFile:
     home = tmp_path_factory.mktemp("report")
     with own_cache(home):
         return small_report(hostile_run(home), home / "report <b> \u202e.html")
@@ -35,7 +35,7 @@ def browser() -> Iterator[Any]:
 @pytest.mark.parametrize("where", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_opens_silently_and_nothing_overflows(
-    browser: Any, made: package.Made, where: dict[str, Any], scheme: str
+    browser: Any, made: package.ReportFile, where: dict[str, Any], scheme: str
 ) -> None:
     with opened(browser, made.path, color_scheme=scheme, **where) as seen:
         page = seen.page
@@ -55,7 +55,7 @@ def test_it_opens_silently_and_nothing_overflows(
         seen.clean()
 
 
-def test_every_link_leads_somewhere(browser: Any, made: package.Made) -> None:
+def test_every_link_leads_somewhere(browser: Any, made: package.ReportFile) -> None:
     with opened(browser, made.path, **DESKTOP) as seen:
         page = seen.page
         hrefs = set(page.eval_on_selector_all("a[href]", "nodes => nodes.map(a => a.getAttribute('href'))"))
@@ -78,7 +78,7 @@ def test_every_link_leads_somewhere(browser: Any, made: package.Made) -> None:
         seen.clean()
 
 
-def test_keys_walk_through_layers_and_units(browser: Any, made: package.Made) -> None:
+def test_keys_walk_through_layers_and_units(browser: Any, made: package.ReportFile) -> None:
     units = [card["c"] for card in made.contents.layers[0]["units"]]
     with opened(browser, made.path, "#/conv1", **DESKTOP) as seen:
         page = seen.page
@@ -119,7 +119,7 @@ def test_keys_walk_through_layers_and_units(browser: Any, made: package.Made) ->
         seen.clean()
 
 
-def test_a_picture_is_saved_with_its_json(browser: Any, made: package.Made, tmp_path: Path) -> None:
+def test_a_picture_is_saved_with_its_json(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
     unit = made.contents.layers[5]["units"][0]
     with opened(browser, made.path, f"#/layer3.1/{unit['c']}", **DESKTOP) as seen:
         page = seen.page
@@ -142,7 +142,7 @@ def test_a_picture_is_saved_with_its_json(browser: Any, made: package.Made, tmp_
         seen.clean()
 
 
-def test_the_theme_switch_and_the_film(browser: Any, made: package.Made, tmp_path: Path) -> None:
+def test_the_theme_switch_and_the_film(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
     with opened(browser, made.path, color_scheme="light", reduced_motion="reduce", **DESKTOP) as seen:
         page = seen.page
 
@@ -176,7 +176,7 @@ def test_the_theme_switch_and_the_film(browser: Any, made: package.Made, tmp_pat
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("at", ["", "#/conv1", "#/layer3.1/", "#/output/0", "lens"])
-def test_axe_finds_nothing(browser: Any, made: package.Made, at: str, scheme: str) -> None:
+def test_axe_finds_nothing(browser: Any, made: package.ReportFile, at: str, scheme: str) -> None:
     axe = needed("axe_playwright_python.sync_playwright")
     if at.endswith("1/"):
         at += str(made.contents.layers[5]["units"][0]["c"])
@@ -187,7 +187,7 @@ def test_axe_finds_nothing(browser: Any, made: package.Made, at: str, scheme: st
         assert found.violations_count == 0, found.generate_report()
 
 
-def test_without_scripts_the_figures_are_still_there(browser: Any, made: package.Made) -> None:
+def test_without_scripts_the_figures_are_still_there(browser: Any, made: package.ReportFile) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(made.path.resolve().as_uri())
@@ -196,7 +196,7 @@ def test_without_scripts_the_figures_are_still_there(browser: Any, made: package
     context.close()
 
 
-def test_hostile_names_run_nothing(browser: Any, made: package.Made) -> None:
+def test_hostile_names_run_nothing(browser: Any, made: package.ReportFile) -> None:
     with opened(browser, made.path, "#/output/0", **DESKTOP) as seen:
         page = seen.page
         text = page.evaluate("document.body.textContent")
@@ -211,7 +211,7 @@ def test_hostile_names_run_nothing(browser: Any, made: package.Made) -> None:
         seen.clean()
 
 
-def test_a_report_in_several_files(browser: Any, made: package.Made, tmp_path: Path) -> None:
+def test_a_report_in_several_files(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
     for name, html in parts(made.contents).items():
         atomic_write(tmp_path / name, html.encode())
     with opened(browser, tmp_path / "index.html", **DESKTOP) as seen:
@@ -230,14 +230,14 @@ def test_a_report_in_several_files(browser: Any, made: package.Made, tmp_path: P
         seen.clean()
 
 
-def test_it_prints(browser: Any, made: package.Made, tmp_path: Path) -> None:
+def test_it_prints(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
     with opened(browser, made.path, **DESKTOP) as seen:
         seen.page.pdf(path=str(tmp_path / "a.pdf"), format="A4")
         assert (tmp_path / "a.pdf").stat().st_size > 20_000
         seen.clean()
 
 
-def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: package.Made) -> None:
+def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: package.ReportFile) -> None:
     with opened(browser, made.path, color_scheme="dark", viewport={"width": 700, "height": 990}) as seen:
         page = seen.page
         page.emulate_media(media="print")
@@ -248,7 +248,7 @@ def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: 
         seen.clean()
 
 
-def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: package.Made) -> None:
+def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: package.ReportFile) -> None:
     with opened(browser, made.path, "#/layer2.0", viewport={"width": 230, "height": 800}) as seen:
         page = seen.page
         table = page.locator("#panel .twin-table").first
@@ -261,7 +261,7 @@ def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: pack
         seen.clean()
 
 
-def test_the_chosen_layer_is_in_sight_where_layers_scroll_sideways(browser: Any, made: package.Made) -> None:
+def test_the_chosen_layer_is_in_sight_where_layers_scroll_sideways(browser: Any, made: package.ReportFile) -> None:
     with opened(browser, made.path, "#/output", viewport={"width": 230, "height": 800}) as seen:
         page = seen.page
         assert page.evaluate(
@@ -278,7 +278,7 @@ def test_the_chosen_layer_is_in_sight_where_layers_scroll_sideways(browser: Any,
         seen.clean()
 
 
-def test_every_curve_can_be_seen_even_of_one_point(browser: Any, made: package.Made, tmp_path: Path) -> None:
+def test_every_curve_can_be_seen_even_of_one_point(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
     one = line_chart([("train", "a", [0.0, 1.0], [2.0, 1.0]), ("test", "b", [1.0], [1.5])])
     alone = tmp_path / "one.html"
     atomic_write(alone, whole(replace(made.contents, loss_chart=one)).encode())

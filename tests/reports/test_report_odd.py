@@ -31,7 +31,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return hostile_run(home)
 
 
-def some(studied: Subject, out: Path, *layers: str, budget: float | None = None) -> reports.Made:
+def some(studied: Subject, out: Path, *layers: str, budget: float | None = None) -> reports.ReportFile:
     planned, samples = prepare(studied, budget=None, layers=layers or None)
     return write(studied, out, Plan(planned.layers, SMALL, 0.0, ()), samples, budget=budget)
 

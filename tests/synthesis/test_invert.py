@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torchloupe.errors import DataError, LayerError, UsageError
-from torchloupe.features.hooks import maps
+from torchloupe.features.hooks import activations
 from torchloupe.features.random_control import randomised
 from torchloupe.models.network import Network, wrap
 from torchloupe.synthesis.invert import Inversion, invert
@@ -88,7 +88,7 @@ def test_without_priors_it_is_exact(images: Tensor) -> None:
 def test_the_scores_are_those_of_the_pictures_as_they_are(net: Network, images: Tensor) -> None:
     found = invert(net, "block1", images, steps=12)
     with torch.no_grad():
-        there, sought = maps(net, "block1", found.pictures), maps(net, "block1", images)
+        there, sought = activations(net, "block1", found.pictures), activations(net, "block1", images)
     error = [float((a - b).norm() ** 2 / b.norm() ** 2) for a, b in zip(there, sought, strict=True)]
     assert found.error.tolist() == pytest.approx(error, rel=1e-9)
     assert torch.equal(found.psnr, psnr(found.pictures, images)) and torch.equal(
@@ -106,14 +106,14 @@ def test_each_channel_by_itself_is_that_channel_asked_alone(net: Network, images
     alone = invert(net, "block2", images[1:2], channels=3, steps=8, twin=False)
     assert torch.allclose(found.pictures[2:3], alone.pictures, atol=1e-9)
     with torch.no_grad():
-        a, b = maps(net, "block2", alone.pictures)[0, 3], maps(net, "block2", images)[1, 3]
+        a, b = activations(net, "block2", alone.pictures)[0, 3], activations(net, "block2", images)[1, 3]
     assert float(found.error[2]) == pytest.approx(float((a - b).norm() ** 2 / b.norm() ** 2), rel=1e-6)
 
 
 def test_some_channels_together(net: Network, images: Tensor) -> None:
     found = invert(net, "stem", images, channels=[0, 4], steps=30, tv=0.001, twin=False)
     with torch.no_grad():
-        a, b = (maps(net, "stem", x)[:, [0, 4]] for x in (found.pictures, images))
+        a, b = (activations(net, "stem", x)[:, [0, 4]] for x in (found.pictures, images))
     expected = ((a - b) ** 2).sum((1, 2, 3)) / (b**2).sum((1, 2, 3))
     assert torch.allclose(found.error, expected)
     assert (found.error < 0.05).all()
@@ -161,7 +161,7 @@ def test_a_unit_that_is_silent_on_grey_is_found_all_the_same(bright: float, gain
     images = torch.full((1, 3, 9, 9), 0.2, dtype=torch.float64)
     images[:, :, 2:7, 2:7] = bright
     unit = nn.Sequential(conv, nn.ReLU())
-    assert not maps(unit, "1", torch.full_like(images, 0.5)).any()
+    assert not activations(unit, "1", torch.full_like(images, 0.5)).any()
     found = invert(unit, "1", images, each=True, twin=False)
     assert float(found.error) < 0.8
 

@@ -5,7 +5,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchloupe.attribution.walk import Backward, Channels, Position, Progress, walk
+from torchloupe.attribution.walk import Backward, Channels, Position, walk
+from torchloupe.runtime.progress import Progress
 
 
 def deconvnet(

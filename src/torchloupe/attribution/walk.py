@@ -5,7 +5,6 @@ A convolution is walked by its transpose, BatchNorm by its scale without its shi
 Where two pooling windows share one maximum their signals are summed (autograd's way; `MaxUnpool2d` overwrites).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,15 +13,15 @@ from torch import Tensor, nn
 
 from torchloupe.attribution.rules import Rule, relu_backward
 from torchloupe.errors import ModelError, UsageError
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.random_control import randomised
 from torchloupe.features.receptive import receptive_fields
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_pictures
+from torchloupe.runtime.progress import Progress
 
 Position = str | tuple[int, int] | Int64[Tensor, "b 2"] | None
 Channels = list[int] | Int64[Tensor, "b"] | None
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +80,9 @@ def walk(
         raise UsageError(f"keep is the share of each map that is kept, above 0 and up to 1, not {keep:g}.")
     name = resolve(model, layer, images)
     pictures = placed(model, images)
-    with inspecting(model), relu_backward(model, rule):
+    with frozen_eval(model), relu_backward(model, rule):
         with torch.no_grad():
-            count, *sides = maps(model, name, pictures[:1]).shape[1:]
+            count, *sides = activations(model, name, pictures[:1]).shape[1:]
         _check_position(position, sides, len(pictures), name)
         image, channel, asked = _pairs(channels, each, count, len(pictures), name)
         size = at_once(model, name, pictures, BYTES // 4)  # smaller pieces of memory are used again
@@ -132,7 +131,7 @@ def _chunk(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Walk pictures back at once, each from its own of `units` or from all of `together`; signals, cells, a place."""
     x = pictures.clone().requires_grad_()
-    features = maps(model, layer, x)
+    features = activations(model, layer, x)
     values = features.detach()
     if together is None or len(together) < features.shape[1]:
         mask = torch.zeros(features.shape[:2], dtype=values.dtype, device=values.device)

@@ -11,7 +11,7 @@ from torchloupe.cli.options import DATA_HELP, STAND_IN, device, foreign, json_, 
 from torchloupe.runtime.console import Console, duration
 
 if TYPE_CHECKING:
-    from torchloupe.inspection.picture_set import Made
+    from torchloupe.inspection.picture_set import SetItem
 
 
 @click.command()
@@ -31,18 +31,18 @@ def pictures(model: str, **options: Any) -> None:
     (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
     """
     from torchloupe.checkpoints.open import own_run
-    from torchloupe.figures.style import Look
+    from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.picture_set import make
-    from torchloupe.inspection.run import looked_at
+    from torchloupe.inspection.run import images_to_inspect
     from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
-    look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
+    look = {name: options[name] for name in FigureStyle.__dataclass_fields__ if options.get(name) is not None}
     began = time.monotonic()
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = Subject(network, options["data"], offline=options["offline"])
-    images = looked_at(studied, options["pictures"] or None, options["seed"])
+    images = images_to_inspect(studied, options["pictures"] or None, options["seed"])
     if not options["pictures"] and studied.dataset() is None:
         console.say(STAND_IN)
     run = own_run(studied.origin.run if studied.origin else None)
@@ -70,11 +70,11 @@ def pictures(model: str, **options: Any) -> None:
     click.echo(str(folder))
 
 
-def line(row: "Made") -> str:
+def line(row: "SetItem") -> str:
     """Return the line of one item.
 
-    >>> from torchloupe.inspection.picture_set import Made
-    >>> line(Made("first-maps", (Path("a.png"),), 1.25, {"psnr": (31.0, 2.0)}))
+    >>> from torchloupe.inspection.picture_set import SetItem
+    >>> line(SetItem("first-maps", (Path("a.png"),), 1.25, {"psnr": (31.0, 2.0)}))
     'first-maps                                         1.2 s   psnr 31 ± 2'
     """
     if row.refused:

@@ -14,7 +14,7 @@ from torchloupe.runtime.console import Console, duration
 
 if TYPE_CHECKING:
     from torchloupe.inspection.subject import Subject
-    from torchloupe.reports.report import Made
+    from torchloupe.reports.report import ReportFile
 
 
 @click.command()
@@ -66,7 +66,7 @@ def place(studied: "Subject") -> Path:
     return Path(f"{name}-report.html")
 
 
-def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "Made":
+def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "ReportFile":
     """Plan a report, say what it will cost, and write it."""
     from torchloupe.reports.report import announced, prepare, write
 

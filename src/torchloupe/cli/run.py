@@ -39,14 +39,14 @@ def run(**options: Any) -> None:
     Called again, it goes on where it was stopped, and makes nothing again that is there and unchanged.
     """
     from torchloupe.cli.options import load_data
-    from torchloupe.data.dataset import fingerprint
+    from torchloupe.data.dataset import checksum
 
     seconds(options["budget"])  # refused now, not after the training
     console = Console(options["quiet"])
     began = time.monotonic()
     dataset = load_data(options["data"], console, skip_bad=options["skip_bad"], offline=options["offline"])
     out = options["out"] or _folder(options, dataset.name)
-    source, crc = dataset.source, fingerprint(dataset)
+    source, crc = dataset.source, checksum(dataset)
     stages: list[tuple[str, Callable[[], str | None]]] = [
         ("train", lambda: _train(out, source, crc, options)),
         ("test", lambda: _test(out, options)),

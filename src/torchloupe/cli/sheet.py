@@ -23,13 +23,13 @@ def sheet(files: tuple[Path, ...], **options: Any) -> None:
     from torchloupe.figures.colors import rgb
     from torchloupe.figures.plots import save_figure
     from torchloupe.figures.sheet import Sheet, check, draw, pages
-    from torchloupe.figures.style import Look
+    from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.inputs import from_file, picture_files
 
-    look = Look(
+    look = FigureStyle(
         **{
             name: options[name]
-            for name in Look.__dataclass_fields__
+            for name in FigureStyle.__dataclass_fields__
             if name != "title" and options.get(name) is not None
         }
     )

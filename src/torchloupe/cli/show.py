@@ -12,7 +12,7 @@ from torchloupe.inspection.catalog import METHODS, Method
 from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
-    from torchloupe.inspection.result import Shown
+    from torchloupe.inspection.result import Result
     from torchloupe.inspection.subject import Subject
 
 
@@ -101,15 +101,15 @@ def _options(row: Method) -> list[Any]:
 
 def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     from torchloupe.figures.sheet import check
-    from torchloupe.figures.style import Look
+    from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.inputs import indices
     from torchloupe.inspection.run import run
     from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
-    look = {name: options[name] for name in Look.__dataclass_fields__ if options.get(name) is not None}
-    check(Look(**look))  # told before anything is computed
+    look = {name: options[name] for name in FigureStyle.__dataclass_fields__ if options.get(name) is not None}
+    check(FigureStyle(**look))  # told before anything is computed
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = Subject(network, options["data"], offline=options["offline"])
     every = options.get("channels", "all") == "all"
@@ -130,7 +130,7 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     tell(made, files, console, as_json=options["as_json"])
 
 
-def _target(out: Path | None, row: Method, made: "Shown", studied: "Subject") -> Path:
+def _target(out: Path | None, row: Method, made: "Result", studied: "Subject") -> Path:
     name = f"{made.result.layer.replace('.', '-') if made.result.layer != 'output' else 'output'}.png"
     if out is None:
         from torchloupe.checkpoints.open import own_run
@@ -144,7 +144,7 @@ def _target(out: Path | None, row: Method, made: "Shown", studied: "Subject") ->
     return out / f"{row.name}-{name}"
 
 
-def tell(made: "Shown", files: list[Path], console: Console, *, as_json: bool) -> None:
+def tell(made: "Result", files: list[Path], console: Console, *, as_json: bool) -> None:
     """Say what was written and the numbers beside it."""
     if as_json:
         numbers = {name: {"mean": mean, "std": std} for name, mean, std in made.numbers()}

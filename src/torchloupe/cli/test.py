@@ -64,7 +64,7 @@ def test(model: str, **options: Any) -> None:
 def _measure(
     loaded: "Loaded", dataset: "Dataset", split: "Split", options: dict[str, Any], console: Console
 ) -> tuple["Evaluation", dict[str, Any]]:
-    from torchloupe.data.dataset import fingerprint
+    from torchloupe.data.dataset import checksum
     from torchloupe.evaluation.accuracy import examine
     from torchloupe.inspection.subject import Subject
     from torchloupe.runs.results import summary
@@ -81,7 +81,7 @@ def _measure(
             batch=options["batch"],
             progress=tick,
         )
-    figures = {**summary(evaluation), "weights": Subject(network).weights, "crc32": fingerprint(dataset)}
+    figures = {**summary(evaluation), "weights": Subject(network).weights, "crc32": checksum(dataset)}
     if mirrored is not None:
         figures["accuracy_flip_tta"] = mirrored
     return evaluation, figures

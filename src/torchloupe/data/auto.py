@@ -9,11 +9,12 @@ from typing import Literal
 from torchloupe.data.cache import cache_folder
 from torchloupe.data.downloads.fetch import download
 from torchloupe.data.downloads.mirrors import Archive, known
-from torchloupe.data.downloads.partfile import Progress, Say, quiet
+from torchloupe.data.downloads.partfile import Say, quiet
 from torchloupe.data.downloads.web import Patience, probe
 from torchloupe.data.formats.archive import SUFFIXES, is_tar, is_zip
 from torchloupe.data.formats.layout import is_picture
 from torchloupe.errors import DataError
+from torchloupe.runtime.progress import Progress
 
 LOOK_AT = 5_000  # entries of ./data at most: it may be anyone's, and large
 

@@ -45,11 +45,11 @@ class Dataset:
     """Sentences the user should see, for example which pictures were skipped."""
 
 
-def fingerprint(dataset: Dataset) -> str:
+def checksum(dataset: Dataset) -> str:
     """Return a checksum of all pictures and labels, by which a resumed run knows its data again.
 
     >>> from torchloupe.data.drawn.shapes import shapes
-    >>> fingerprint(shapes(train=10, test=10)) == fingerprint(shapes(train=10, test=10))
+    >>> checksum(shapes(train=10, test=10)) == checksum(shapes(train=10, test=10))
     True
     """
     value = 0

@@ -9,9 +9,10 @@ from torchloupe.data import cache
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.fingerprint import fingerprint
 from torchloupe.data.formats import archive, cifar
-from torchloupe.data.formats.parts import Options, Pictures, Progress, listed
+from torchloupe.data.formats.parts import Options, Pictures, listed
 from torchloupe.data.statistics import mean_std
 from torchloupe.errors import DataError, UsageError, did_you_mean
+from torchloupe.runtime.progress import Progress
 
 WORDS = ("auto", "cifar10", "cifar100", "shapes")
 

@@ -1,6 +1,6 @@
 """What a network loses without one of its channels: the drop in accuracy when the channel is zero everywhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import UsageError
-from torchloupe.features.hooks import as_maps, inspecting, replacing
+from torchloupe.features.hooks import as_maps, frozen_eval, intervene
 from torchloupe.features.trace import Call, at_once, channel_list, example, placed, resolve, trace
 from torchloupe.runtime.device import at_least_float32, autocast
+from torchloupe.runtime.progress import Progress
 
 BATCH = 100
 """Pictures that go through the first part of the network together."""
@@ -19,9 +20,20 @@ AT_ONCE = 1000
 """Pictures that go through the rest of it together, at most: all of those, once for each of several channels."""
 NEAR = 0.02
 """How far the logits of an untouched copy may lie from the network's own, as a share of the largest."""
-RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus)
+RECTIFIER_MODULES = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+    nn.Softplus,
+)
 CHANNELWISE = (
-    *RECTIFIERS,
+    *RECTIFIER_MODULES,
     nn.modules.batchnorm._BatchNorm,
     nn.InstanceNorm2d,
     nn.MaxPool2d,
@@ -70,7 +82,7 @@ def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | 
         if not isinstance(call.module, CHANNELWISE) or call.channels != channels:
             break
         sites.append(call.name)
-        if isinstance(call.module, RECTIFIERS):
+        if isinstance(call.module, RECTIFIER_MODULES):
             break
     shown = example(model) if picture is None else placed(model, picture[:1])
     return next((site for site in reversed(sites[1:]) if _alone(model, layer, site, shown)), layer)
@@ -82,14 +94,14 @@ def _alone(model: nn.Module, layer: str, site: str, picture: Float[Tensor, "1 c 
         (lambda output, _: torch.full_like(output, torch.nan)),
         (lambda output, _: torch.zeros_like(output)),
     )
-    with inspecting(model), torch.no_grad(), replacing(model, layer, unknown), replacing(model, site, nothing):
+    with frozen_eval(model), torch.no_grad(), intervene(model, layer, unknown), intervene(model, site, nothing):
         said: Tensor = model(picture.clone())
     return bool(said.isfinite().all())
 
 
 def _after(calls: Sequence[Call], place: int) -> list[Call]:
     """Return the leaves that ran after a layer; none where it ends in a rectifier or holds other layers."""
-    if isinstance(calls[place].module, RECTIFIERS) or next(calls[place].module.children(), None) is not None:
+    if isinstance(calls[place].module, RECTIFIER_MODULES) or next(calls[place].module.children(), None) is not None:
         return []
     return [call for call in calls[place + 1 :] if next(call.module.children(), None) is None]
 
@@ -103,7 +115,7 @@ def ablate(
     channels: list[int] | None = None,
     size: int | None = None,
     amp: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Ablation:
     """Measure the drop in accuracy when single channels of a layer's output are set to zero, each alone.
 
@@ -126,7 +138,7 @@ def ablate(
     counts = {call.name: call.channels for call in trace(model, example)}
     asked = channel_list(channels, counts.get(name) or 0, name)
     right, shared = None, True
-    with inspecting(model), torch.no_grad(), autocast(example.device, amp):
+    with frozen_eval(model), torch.no_grad(), autocast(example.device, amp):
         right = _all(_Shared(model, name, example, len(asked)), images, labels, asked, size, progress)
         if right is None:
             shared = False
@@ -160,7 +172,7 @@ class _Single:
             as_maps(changed, module, self.layer, self.sides)[:, channel] = 0
             return changed
 
-        with replacing(self.model, self.layer, zero):
+        with intervene(self.model, self.layer, zero):
             said: Tensor = at_least_float32(self.model(pictures))
         return said
 
@@ -186,7 +198,7 @@ class _Shared(_Single):
             return copies
 
         try:
-            with replacing(self.model, self.layer, zero):
+            with intervene(self.model, self.layer, zero):
                 said = at_least_float32(self.model(pictures))
         except (RuntimeError, ValueError, IndexError):  # what follows joins it with something of another length
             return None
@@ -202,7 +214,7 @@ def _all(
     labels: Tensor,
     channels: list[int],
     size: int | None,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> Float[Tensor, "channels+1 n"] | None:
     """Return which pictures are right, with all channels and without each; None if this way does not work here."""
     device = next((p.device for p in way.model.parameters()), torch.device("cpu"))

@@ -1,7 +1,7 @@
 """How well a network does: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, did_you_mean
 from torchloupe.models.network import Network
 from torchloupe.runtime.device import at_least_float32, autocast
+from torchloupe.runtime.progress import Progress
 
 BINS = 15
 
@@ -129,7 +130,7 @@ def predict(
     flip: bool = False,
     batch: int = 500,
     amp: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Float[Tensor, "n classes"]:
     """Return the log-probabilities of uint8 pictures; `flip` averages the mirrored picture's probabilities in.
 
@@ -186,7 +187,7 @@ def examine(
     *,
     tta: bool = False,
     batch: int = 500,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Evaluation, float | None]:
     """Test a network on labelled pictures of `classes`; with `tta` also the accuracy with mirrored ones averaged in.
 
@@ -203,7 +204,7 @@ def examine(
     wanted = tuple(classes) if _numbered(network, classes) else network.classes
     true = labels_of(network, labels, classes)
 
-    def told(passes: int) -> Callable[[int, int], None]:
+    def told(passes: int) -> Progress:
         def tell(done: int, total: int) -> None:
             if progress is not None:
                 progress(done + passes * total, (2 if tta else 1) * total)

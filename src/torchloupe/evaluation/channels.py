@@ -1,6 +1,5 @@
 """How alive the channels of a network are: what each does over a whole data set, in one pass of bounded memory."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,8 +7,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from torchloupe.data.tensors import to_float
-from torchloupe.features.hooks import OUTPUT, as_maps, first_tensor, inspecting, watching
+from torchloupe.features.hooks import OUTPUT, as_maps, first_tensor, frozen_eval, observe
 from torchloupe.features.trace import at_once, placed, trace
+from torchloupe.runtime.progress import Progress
 
 LIVE = 0.01
 """A channel is live if it is non-zero somewhere on at least this share of the pictures."""
@@ -90,7 +90,7 @@ def health(
     labels: Int64[Tensor, "n"] | None = None,
     size: int | None = None,
     batch: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, ChannelHealth]:
     """Return what every channel of every layer (or of `layers`, resolved names) does over a data set.
 
@@ -121,7 +121,7 @@ def health(
             seen.add(name)
             take(name, as_maps(output, module, name, picture.shape[2:]))
 
-    with inspecting(model), torch.no_grad(), watching(model, see):
+    with frozen_eval(model), torch.no_grad(), observe(model, see):
         for start in range(0, len(images), step):  # `take` reads it
             seen.clear()
             pictures = placed(model, to_float(images[start : start + step], size))

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from torchloupe.data.tensors import to_float
-from torchloupe.features.hooks import as_maps, inspecting, watching
+from torchloupe.features.hooks import as_maps, frozen_eval, observe
 from torchloupe.features.trace import at_once, placed
 
 ALIKE = 0.95
@@ -85,7 +85,7 @@ def nearest(
         if features.shape[1] <= WIDEST:
             pairs.setdefault(name, _Pairs(features)).add(features)
 
-    with inspecting(model), torch.no_grad(), watching(model, see):
+    with frozen_eval(model), torch.no_grad(), observe(model, see):
         for start in range(0, len(images), step):
             seen.clear()
             pictures = placed(model, to_float(images[start : start + step], size))

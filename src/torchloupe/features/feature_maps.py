@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_pictures
 
@@ -49,8 +49,8 @@ def feature_maps(
     name = resolve(model, layer, images)
     pictures = placed(model, images)
     size = at_once(model, name, pictures)
-    with inspecting(model), torch.no_grad():
-        parts = [maps(model, name, pictures[i : i + size]).cpu() for i in range(0, len(pictures), size)]
+    with frozen_eval(model), torch.no_grad():
+        parts = [activations(model, name, pictures[i : i + size]).cpu() for i in range(0, len(pictures), size)]
     features = torch.cat(parts)
     asked = channel_list(channels, features.shape[1], name)
     features = features[:, asked].contiguous()

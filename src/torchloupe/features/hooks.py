@@ -25,14 +25,14 @@ class _Enough(BaseException):
 
 
 @contextmanager
-def inspecting(model: nn.Module) -> Iterator[nn.Module]:
+def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network in eval mode with frozen weights and gradients enabled; restore all of it afterwards.
 
     Works inside `no_grad` and `inference_mode` as well. Random states are restored, modes and grad flags module by
     module and parameter by parameter.
 
     >>> net = nn.Sequential(nn.Dropout())
-    >>> with torch.no_grad(), inspecting(net):
+    >>> with torch.no_grad(), frozen_eval(net):
     ...     net.training, torch.is_grad_enabled()
     (False, True)
     >>> net.training
@@ -64,7 +64,7 @@ def inspecting(model: nn.Module) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def watching(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], bool | None]) -> Iterator[None]:
+def observe(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], bool | None]) -> Iterator[None]:
     """Call `see(name, module, first input, first output)` after every call of every submodule; True ends the pass."""
     handles = []
 
@@ -97,7 +97,7 @@ def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
         LayerError: no such layer; no hook is left then either.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1))
-    >>> with inspecting(net), capture(net, "1") as seen:
+    >>> with frozen_eval(net), capture(net, "1") as seen:
     ...     _ = net(torch.ones(3, 1, 2, 2))
     >>> seen["1"].shape
     torch.Size([3, 2])
@@ -132,7 +132,7 @@ def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
 
 
 @contextmanager
-def replacing(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module], Tensor]) -> Iterator[None]:
+def intervene(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module], Tensor]) -> Iterator[None]:
     """Put `change(output, layer's module)` in the place of what a layer puts out, at its first call of the pass.
 
     One pass at a time. The output may come back with another number of pictures; whether the network can go on with
@@ -142,7 +142,7 @@ def replacing(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module]
         LayerError: no such layer; no hook is left then either.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    >>> with replacing(net, "0", lambda output, module: output.repeat(3, 1)):
+    >>> with intervene(net, "0", lambda output, module: output.repeat(3, 1)):
     ...     net(torch.ones(5, 1, 2, 2)).shape
     torch.Size([15, 2])
     """
@@ -204,19 +204,19 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((found for part in parts if (found := first_tensor(part)) is not None), None)
 
 
-def maps(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
+def activations(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
     """Return a layer's output as maps, channels first, the graph kept; nothing after the layer runs.
 
     A layer that runs several times gives its first call. A vector `[b, n]` becomes n maps of 1 x 1. `output` is the
-    network's own output. To be called inside `inspecting`.
+    network's own output. To be called inside `frozen_eval`.
 
     Raises:
         LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
         ModelError: the pictures ask for gradients, and none passes: the network detaches its features.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-    >>> with inspecting(net):
-    ...     maps(net, "0", torch.rand(2, 3, 5, 5)).shape
+    >>> with frozen_eval(net):
+    ...     activations(net, "0", torch.rand(2, 3, 5, 5)).shape
     torch.Size([2, 8, 3, 3])
     """
     if is_output(model, layer):

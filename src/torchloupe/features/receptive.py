@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, ModelError
-from torchloupe.features.hooks import as_maps, inspecting, maps, watching
+from torchloupe.features.hooks import activations, as_maps, frozen_eval, observe
 from torchloupe.features.trace import at_once, example, placed
 from torchloupe.models.network import check_pictures
 
@@ -106,13 +106,13 @@ def _reached(model: nn.Module, picture: Tensor, axis: int, layers: list[str] | N
         return layers is not None and seen >= set(layers)
 
     batch = max(1, at_once(model, layers[0] if layers and len(layers) == 1 else "", picture) // 2)
-    with inspecting(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         for start in range(0, n, batch):
             lines = torch.arange(start, min(n, start + batch), device=picture.device)
             spoiled = picture.repeat(len(lines), 1, 1, 1)
             spoiled.movedim(axis, 1)[torch.arange(len(lines)), lines] = torch.nan
             seen.clear()
-            with watching(model, see):  # it ends the pass where all is seen
+            with observe(model, see):  # it ends the pass where all is seen
                 model(spoiled)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
@@ -149,9 +149,9 @@ def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"
     """
     check_pictures(images)
     x = placed(model, images).clone().requires_grad_()
-    with inspecting(model):
+    with frozen_eval(model):
         try:
-            features = maps(model, layer, x)
+            features = activations(model, layer, x)
         except LayerError:
             raise
         except ModelError:  # no gradient: the layer lies apart from the picture

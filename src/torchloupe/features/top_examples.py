@@ -1,6 +1,5 @@
 """The pictures of a data set that drive each channel most, and the part of each that it sees."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +9,11 @@ from torch import Tensor, nn
 
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, UsageError
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.receptive import receptive_fields
 from torchloupe.features.trace import at_once, channel_list, placed, resolve
 from torchloupe.models.network import Network
+from torchloupe.runtime.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ def top_examples(
     channels: list[int] | None = None,
     count: int = 9,
     rank: str = "max",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> TopExamples:
     """Find for each channel the pictures of a data set that drive it most, with the part that it sees.
 
@@ -93,15 +93,15 @@ def _ranked(
     channels: list[int] | None,
     count: int,
     rank: str,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[Tensor, Tensor, Tensor, int, list[int]]:
     """Keep the best of each channel over batches: scores, pictures' numbers, cells, the maps' width, channels."""
     step = at_once(model, layer, placed(model, to_float(images[:1], size)))
     best: Tensor | None = None
-    with inspecting(model), torch.no_grad():
+    with frozen_eval(model), torch.no_grad():
         for start in range(0, len(images), step):
             pictures = placed(model, to_float(images[start : start + step], size))
-            features = maps(model, layer, pictures.contiguous(memory_format=torch.channels_last))
+            features = activations(model, layer, pictures.contiguous(memory_format=torch.channels_last))
             if best is None:
                 asked = channel_list(channels, features.shape[1], layer)
                 width = features.shape[3]

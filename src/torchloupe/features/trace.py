@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, UsageError
-from torchloupe.features.hooks import OUTPUT, channels_last, inspecting, is_output, watching
+from torchloupe.features.hooks import OUTPUT, channels_last, frozen_eval, is_output, observe
 from torchloupe.features.names import layer_name
 from torchloupe.models.network import Network
 
@@ -100,7 +100,7 @@ def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, unt
     kept: list[Tensor] = []
     picture = example(model) if picture is None else placed(model, picture)
     height, width = picture.shape[2:]
-    with inspecting(model), torch.no_grad(), watching(model, see):
+    with frozen_eval(model), torch.no_grad(), observe(model, see):
         model(picture.clone())  # a network may work in place
     return list(calls.values())
 
@@ -136,7 +136,7 @@ def _first(model: nn.Module, picture: Tensor) -> str:
             found.append(name)
         return bool(found)
 
-    with inspecting(model), torch.no_grad(), watching(model, see):
+    with frozen_eval(model), torch.no_grad(), observe(model, see):
         model(torch.full_like(picture, torch.nan))
     if not found:
         raise LayerError("the network runs no convolution, so that there is no layer 'first'. Name a layer.")

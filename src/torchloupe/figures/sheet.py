@@ -14,7 +14,7 @@ from torch import Tensor
 from torchloupe.errors import UsageError, did_you_mean
 from torchloupe.figures.colors import ramp, rgb
 from torchloupe.figures.plots import fit, style, width_of
-from torchloupe.figures.style import SCREEN, Look
+from torchloupe.figures.style import SCREEN, FigureStyle
 
 PAGE = 64
 """Pictures on a sheet, 8 x 8."""
@@ -106,13 +106,13 @@ class _Plan:
         return self.lines * self.line + (self.gap // 2 if self.lines else 0)
 
 
-def check(look: Look) -> Look:
+def check(look: FigureStyle) -> FigureStyle:
     """Refuse letters and colours that are not to be had, before anything is computed for them.
 
     Raises:
         UsageError: no such font family or colour map.
 
-    >>> check(Look(cmap="virids"))
+    >>> check(FigureStyle(cmap="virids"))
     Traceback (most recent call last):
     ...
     torchloupe.errors.UsageError: no colour map 'virids'; did you mean 'viridis'?
@@ -126,14 +126,14 @@ def check(look: Look) -> Look:
     return look
 
 
-def draw(sheet: Sheet, look: Look | None = None) -> Figure:
+def draw(sheet: Sheet, look: FigureStyle | None = None) -> Figure:
     """Draw a sheet: every picture enlarged by one whole factor, nearest pixel, nothing smoothed.
 
     >>> figure = draw(Sheet([torch.zeros(3, 8, 8, dtype=torch.uint8)] * 3, ["a", "b", "c"], columns=2))
     >>> len(figure.axes)
     1
     """
-    look = look or Look()
+    look = look or FigureStyle()
     colours = COLOURS[look.theme]
     columns = min(look.columns or sheet.columns, max(1, len(sheet.cells)))
     if sheet.group > 1 and look.columns is None:
@@ -157,7 +157,7 @@ def draw(sheet: Sheet, look: Look | None = None) -> Figure:
     return figure
 
 
-def _plan(sheet: Sheet, look: Look, columns: int) -> _Plan:
+def _plan(sheet: Sheet, look: FigureStyle, columns: int) -> _Plan:
     shapes = [cell.shape[1:] for cell in sheet.cells if cell is not None] or [torch.Size([32, 32])]
     tall, wide = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
     wanted = sheet.side or (96 if columns > 6 else 128 if columns > 3 else 192)
@@ -199,7 +199,7 @@ def _place(
     return left, upper + plan.cell[0], plan.cell[1]
 
 
-def _bar(canvas: Any, sheet: Sheet, look: Look, plan: _Plan, width: int, height: int) -> None:
+def _bar(canvas: Any, sheet: Sheet, look: FigureStyle, plan: _Plan, width: int, height: int) -> None:
     if sheet.bar is None or look.colorbar is False:
         return
     colours = sheet.bar[0].numpy()
@@ -210,7 +210,7 @@ def _bar(canvas: Any, sheet: Sheet, look: Look, plan: _Plan, width: int, height:
 
 
 def _write(
-    axes: Any, sheet: Sheet, look: Look, plan: _Plan, spots: list[tuple[int, int, int]], size: tuple[int, int]
+    axes: Any, sheet: Sheet, look: FigureStyle, plan: _Plan, spots: list[tuple[int, int, int]], size: tuple[int, int]
 ) -> None:
     colours = COLOURS[look.theme]
     width, height = size
@@ -263,10 +263,10 @@ def _hex(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def samples(pictures: Float[Tensor, "b c h w"], names: Sequence[str], look: Look) -> Sheet:
+def samples(pictures: Float[Tensor, "b c h w"], names: Sequence[str], look: FigureStyle) -> Sheet:
     """Return the sheet of the pictures themselves, four in a row as the study had them.
 
-    >>> len(samples(torch.rand(16, 3, 8, 8), ["cat"] * 16, Look()).cells)
+    >>> len(samples(torch.rand(16, 3, 8, 8), ["cat"] * 16, FigureStyle()).cells)
     16
     """
     captions = [name.replace("  ", "\n", 1) for name in names]

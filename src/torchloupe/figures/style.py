@@ -12,7 +12,7 @@ SCREEN = 150
 
 
 @dataclass(frozen=True)
-class Look:
+class FigureStyle:
     """Settings of a figure; None leaves a choice to the method."""
 
     width: str | None = None
@@ -50,7 +50,7 @@ class Look:
     def inches(self) -> float | None:
         """Return the width in inches.
 
-        >>> Look(width="89mm").inches() == 89 / 25.4
+        >>> FigureStyle(width="89mm").inches() == 89 / 25.4
         True
         """
         if self.width is None:

@@ -45,7 +45,7 @@ class Method:
     def function(self) -> str:
         """Its name in Python.
 
-        >>> find("feature-maps").function
+        >>> find_method("feature-maps").function
         'feature_maps'
         """
         return self.name.replace("-", "_")
@@ -54,7 +54,7 @@ class Method:
     def from_a_position(self) -> bool:
         """It can start from one position of one channel in each picture, and so from `top:K`.
 
-        >>> find("deconvnet").from_a_position, find("maximize").from_a_position
+        >>> find_method("deconvnet").from_a_position, find_method("maximize").from_a_position
         (True, False)
         """
         return self.takes == "pictures" and any(setting.name == "position" for setting in self.settings)
@@ -194,13 +194,13 @@ METHODS: tuple[Method, ...] = (
 """In the order of a report."""
 
 
-def find(name: str) -> Method:
+def find_method(name: str) -> Method:
     """Return the row of a method, by its name or its function's.
 
     Raises:
         UsageError: there is none of that name.
 
-    >>> find("feature_maps").name
+    >>> find_method("feature_maps").name
     'feature-maps'
     """
     row = next((row for row in METHODS if name in (row.name, row.function)), None)

@@ -9,11 +9,11 @@ from torchloupe.evaluation.channels import health
 from torchloupe.features.receptive import effective_side, noise_pictures, receptive_fields
 from torchloupe.features.trace import Call, example, trace
 from torchloupe.inspection.subject import Subject
-from torchloupe.runtime.console import Tick
+from torchloupe.runtime.progress import Progress
 
 
 def rows_of(
-    studied: Subject, pictures: int, progress: Tick | None = None, picture: Tensor | None = None
+    studied: Subject, pictures: int, progress: Progress | None = None, picture: Tensor | None = None
 ) -> tuple[list[dict[str, Any]], int]:
     """Return a row a layer, in the order of their first ends, and on how many test pictures dead channels were counted.
 

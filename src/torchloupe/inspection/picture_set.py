@@ -10,13 +10,13 @@ from torchloupe.errors import ModelError
 from torchloupe.features.trace import resolve
 from torchloupe.figures.plots import curves, save_figure
 from torchloupe.figures.sheet import check, draw, samples
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.inputs import Images
-from torchloupe.inspection.result import Shown
+from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 from torchloupe.runs.metrics import read_metrics
-from torchloupe.runtime.console import Tick
+from torchloupe.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ SET: tuple[Item, ...] = (Item("filters", "filters", "first", "none"), *_of("firs
 
 
 @dataclass(frozen=True)
-class Made:
+class SetItem:
     """What became of an item."""
 
     name: str
@@ -75,11 +75,11 @@ def make(
     seed: int = 0,
     suffix: str = "png",
     look: dict[str, Any] | None = None,
-    tick: Tick | None = None,
-    say: Callable[[Made], None] | None = None,
-) -> list[Made]:
+    tick: Progress | None = None,
+    say: Callable[[SetItem], None] | None = None,
+) -> list[SetItem]:
     """Make every picture of the set in a folder; what the network refuses is told and the rest goes on."""
-    drawn, made = check(Look(**(look or {}))), []
+    drawn, made = check(FigureStyle(**(look or {}))), []
     folder.mkdir(parents=True, exist_ok=True)
     figure = draw(samples(images.pictures, images.names, drawn), drawn)
     save_figure(figure, folder / f"samples.{suffix}", dpi=figure.dpi)
@@ -92,9 +92,9 @@ def make(
             shown = _run(studied, item, layers[item.layer], images, seed)
             files = shown.save(folder / f"{name}.{suffix}", **(look or {}))
             numbers = {key: (mean, std) for key, mean, std in shown.numbers()}
-            row = Made(name, tuple(files), time.monotonic() - began, numbers)
+            row = SetItem(name, tuple(files), time.monotonic() - began, numbers)
         except ModelError as error:
-            row = Made(name, (), time.monotonic() - began, {}, str(error))
+            row = SetItem(name, (), time.monotonic() - began, {}, str(error))
         made.append(row)
         if say is not None:
             say(row)
@@ -104,7 +104,7 @@ def make(
     return made
 
 
-def _run(studied: Subject, item: Item, layer: str, images: Images, seed: int) -> Shown:
+def _run(studied: Subject, item: Item, layer: str, images: Images, seed: int) -> Result:
     given: Images | None = None
     if item.pictures == "all":
         given = images

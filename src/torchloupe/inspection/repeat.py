@@ -9,14 +9,14 @@ from torchloupe.checkpoints.file import Maker, read_tensors
 from torchloupe.checkpoints.open import is_factory, open_model
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.inspection.inputs import Images
-from torchloupe.inspection.result import Shown
+from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import permitted
-from torchloupe.runtime.console import Tick
 from torchloupe.runtime.files import read_json
+from torchloupe.runtime.progress import Progress
 
 NEEDED = frozenset(
     [
@@ -45,7 +45,7 @@ OPTIONS = frozenset(["weights", "classes", "mean", "std", "size"])
 """What `open_model` is told of a network of the user's own."""
 
 
-def again(file: Path, progress: Tick | None = None, *, model: Maker | None = None) -> tuple[Shown, dict[str, Any]]:
+def again(file: Path, progress: Progress | None = None, *, model: Maker | None = None) -> tuple[Result, dict[str, Any]]:
     """Run what a picture's JSON describes; returns the result and the JSON's content.
 
     The JSON is a file: code that it names runs only where the user names it too, as `model`, or ran it before.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from torchloupe.checkpoints.file import save_tensors
 from torchloupe.errors import UsageError
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.catalog import Method, load_function
 from torchloupe.inspection.inputs import Images, is_from_data
 from torchloupe.models.reference import is_reference
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torchloupe.inspection.subject import Subject
 
 
-class Shown:
+class Result:
     """A method's result; its fields are attributes of this. `save`, `figure`, and a picture in notebooks."""
 
     def __init__(
@@ -83,16 +83,16 @@ class Shown:
                 if len(known):
                     yield name, known.mean().item(), known.std(correction=min(1, len(known) - 1)).item()
 
-    def sheets(self, look: Look | None = None) -> "list[Sheet]":
+    def sheets(self, look: FigureStyle | None = None) -> "list[Sheet]":
         """Return the contact sheets."""
-        sheets: list[Sheet] = load_function(self.method.view)(self.result, look or Look(), self.about)
+        sheets: list[Sheet] = load_function(self.method.view)(self.result, look or FigureStyle(), self.about)
         return sheets
 
     def figure(self, page: int = 0, **look: Any) -> "Figure":
-        """Return one sheet as a matplotlib figure; settings are those of `Look`."""
+        """Return one sheet as a matplotlib figure; settings are those of `FigureStyle`."""
         from torchloupe.figures.sheet import draw
 
-        drawn = Look(**look)
+        drawn = FigureStyle(**look)
         figure: Figure = draw(self.sheets(drawn)[page], drawn)
         return figure
 
@@ -116,7 +116,7 @@ class Shown:
         from torchloupe.figures.plots import FORMATS, save_figure
         from torchloupe.figures.sheet import draw
 
-        path, drawn = Path(file), Look(**look)
+        path, drawn = Path(file), FigureStyle(**look)
         if path.suffix.lower().lstrip(".") not in FORMATS:
             raise UsageError(f"cannot write '{path}': the suffix is not one of {', '.join(FORMATS)}.")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
-from torchloupe.inspection.catalog import METHODS, Method, find, load_function
+from torchloupe.inspection.catalog import METHODS, Method, find_method, load_function
 from torchloupe.inspection.inputs import Images, coloured, from_anything, from_split, need_data, top_count, unasked
-from torchloupe.inspection.result import Shown
+from torchloupe.inspection.result import Result
 from torchloupe.inspection.subject import Subject, subject
-from torchloupe.runtime.console import Console, Tick
+from torchloupe.runtime.console import Console
+from torchloupe.runtime.progress import Progress
 
 
 def run(
@@ -27,9 +28,9 @@ def run(
     channels: "list[int] | int | None" = None,
     seed: int = 0,
     data: "Dataset | str | Path | None" = None,
-    progress: Tick | None = None,
+    progress: Progress | None = None,
     **settings: Any,
-) -> Shown:
+) -> Result:
     """Run a method of the catalog by name; returns its result with what is needed to show and repeat it.
 
     Raises:
@@ -40,7 +41,7 @@ def run(
     >>> run("feature-maps", net, "0", torch.rand(1, 3, 5, 5)).maps.shape
     torch.Size([1, 8, 3, 3])
     """
-    method = find(name)
+    method = find_method(name)
     _check(method, settings)
     studied = subject(model, data)
     wanted = layer or method.layer
@@ -54,7 +55,7 @@ def run(
         taken, arguments["channels"], arguments["position"] = _strongest(studied, wanted, channels, count, progress)
         arguments["images"] = taken.pictures
     elif method.takes == "pictures" or (method.takes == "start" and images is not None):
-        taken = looked_at(studied, images, seed)
+        taken = images_to_inspect(studied, images, seed)
         arguments["images"] = taken.pictures
     elif method.takes == "dataset":
         arguments["dataset"] = _split(studied, images)
@@ -63,7 +64,7 @@ def run(
     if "progress" in inspect.signature(compute).parameters:
         arguments["progress"] = progress
     result = compute(studied.model, wanted, **arguments)
-    return Shown(method, result, studied, taken, seed=seed, channels=channels, settings=settings, told=told)
+    return Result(method, result, studied, taken, seed=seed, channels=channels, settings=settings, told=told)
 
 
 def _check(method: Method, settings: dict[str, Any]) -> None:
@@ -88,13 +89,13 @@ def _parsed(name: str, value: Any) -> Any:
         raise UsageError(f"{name} {value!r} is not a list of numbers like 3,4.") from None
 
 
-def looked_at(studied: Subject, images: Any = None, seed: int = 0) -> Images:
+def images_to_inspect(studied: Subject, images: Any = None, seed: int = 0) -> Images:
     """Return the pictures to look at: the given ones, else some of the data drawn by seed, else samples.
 
     Raises:
         UsageError: none are given, and neither the data nor the network's size is known.
 
-    >>> looked_at(Subject(nn.Conv2d(3, 8, 3)), "samples:0-2").pictures.shape[:2]
+    >>> images_to_inspect(Subject(nn.Conv2d(3, 8, 3)), "samples:0-2").pictures.shape[:2]
     torch.Size([3, 3])
     """
     if images is not None:
@@ -107,14 +108,14 @@ def looked_at(studied: Subject, images: Any = None, seed: int = 0) -> Images:
 
 
 def _strongest(
-    studied: Subject, layer: str, channels: Any, count: int, progress: Tick | None
+    studied: Subject, layer: str, channels: Any, count: int, progress: Progress | None
 ) -> tuple[Images, Tensor, Tensor]:
     """Return the pictures that drive each channel most, and for each picture its channel and strongest position."""
     known, split = studied.dataset(), studied.pictures()
     if known is None or split is None:
         raise UsageError(f"top:{count} looks through a data set: name one (--data, data=…).")
     asked = [channels] if isinstance(channels, int) else channels
-    search = load_function(find("top-examples").compute)
+    search = load_function(find_method("top-examples").compute)
     found = search(studied.model, layer, split, channels=asked, count=count, progress=progress)
     word = "test" if split is known.test else "train"
     taken = from_split(split, found.index.flatten().tolist(), word, known.classes, studied.size)
@@ -134,7 +135,7 @@ def _split(studied: Subject, given: Any) -> Any:
 
 
 def _needs(
-    method: Method, studied: Subject, layer: str, arguments: dict[str, Any], progress: Tick | None
+    method: Method, studied: Subject, layer: str, arguments: dict[str, Any], progress: Progress | None
 ) -> dict[str, Any]:
     """Add what the network's own data say; returns what captions say of them."""
     from torchloupe.features.trace import resolve
@@ -149,7 +150,7 @@ def _needs(
     return told
 
 
-def method(function: str) -> Callable[..., Shown]:
+def method(function: str) -> Callable[..., Result]:
     """Return `torchloupe.<function>`: a method that takes pictures of any kind and returns what can be shown.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3))
@@ -162,7 +163,7 @@ def method(function: str) -> Callable[..., Shown]:
     compute = load_function(row.compute)
 
     @functools.wraps(compute)
-    def call(model: Any, layer: str | None = None, images: Any = None, /, **settings: Any) -> Shown:
+    def call(model: Any, layer: str | None = None, images: Any = None, /, **settings: Any) -> Result:
         for other in ("images", "dataset"):
             images = settings.pop(other) if other in settings else images
         layer = settings.pop("layer", layer)

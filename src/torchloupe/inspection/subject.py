@@ -18,13 +18,13 @@ from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import read_tensors, save_tensors
 from torchloupe.checkpoints.open import Origin, open_model
 from torchloupe.data.cache import cache_folder
-from torchloupe.data.dataset import Dataset, Split, fingerprint
+from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import spread_out
 from torchloupe.errors import DataError, ModelError, ResourceError
 from torchloupe.evaluation.channels import ChannelHealth, health
 from torchloupe.features.trace import example
 from torchloupe.models.network import Network
-from torchloupe.runtime.console import Tick
+from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.image_statistics import PictureStatistics, generic, measure
 
 PICTURES = 10_000
@@ -105,7 +105,7 @@ class Subject:
         """Checksum of its data; None if they are not at hand."""
         known = self.dataset()
         if known is not None and not self._crc:
-            self._crc = fingerprint(known)
+            self._crc = checksum(known)
         return self._crc or None
 
     def pictures(self) -> Split | None:
@@ -129,7 +129,7 @@ class Subject:
         return keep_statistics(run if self._given is None else None, known), known.name
 
     def health(
-        self, layers: list[str], progress: Tick | None = None, *, most: int = PICTURES
+        self, layers: list[str], progress: Progress | None = None, *, most: int = PICTURES
     ) -> dict[str, ChannelHealth] | None:
         """Return what every channel of these layers does over (at most so many) test pictures; None where not known.
 
@@ -163,7 +163,7 @@ class Subject:
             _keep(place, _pack(self._health), about)
         return self._health
 
-    def best(self, layer: str, progress: Tick | None = None) -> Tensor | None:
+    def best(self, layer: str, progress: Progress | None = None) -> Tensor | None:
         """Return the strongest activation of each channel of a layer over its test pictures; None without data."""
         known = self.health([layer], progress)
         return None if known is None else known[layer].best

@@ -78,13 +78,13 @@ MODELS: tuple[Model, ...] = (
 )
 
 
-def find(name: str) -> Model:
+def find_model(name: str) -> Model:
     """Return the row of a network that comes with torchloupe.
 
     Raises:
         ModelError: there is none of that name.
 
-    >>> find("study").size
+    >>> find_model("study").size
     224
     """
     names = [model.name for model in MODELS]
@@ -122,7 +122,7 @@ def build(name: str, classes: int = 10, **arguments: Any) -> "nn.Module":
         from torchloupe.models.user import build_user
 
         return build_user(name, classes, arguments=arguments)
-    make = _factory(find(name))
+    make = _factory(find_model(name))
     checked = _checked(name, make, arguments)
     if checked or classes > MANY_CLASSES:
         _check_parameters(name, make, {"classes": classes, **checked})
@@ -139,7 +139,7 @@ def build_blank(name: str, classes: int = 10, **arguments: Any) -> "nn.Module":
     >>> build_blank("loupe", classes=7).fc.weight.shape
     torch.Size([7, 128])
     """
-    make = _factory(find(name))
+    make = _factory(find_model(name))
     return _blank(name, make, {"classes": classes, **_checked(name, make, arguments)})
 
 

@@ -12,14 +12,14 @@ from torchloupe.data.dataset import Split
 from torchloupe.data.subsets import spread_out, take
 from torchloupe.errors import LoupeError
 from torchloupe.inspection.inputs import Images
-from torchloupe.inspection.result import Shown
+from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.html.sprites import Pool
 from torchloupe.reports.plan import Plan
-from torchloupe.runtime.console import Tick
 from torchloupe.runtime.environment import __version__
+from torchloupe.runtime.progress import Progress
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class Making:
     seed: int
     deadline: float | None
     """On the monotonic clock; what is not begun by then is left out, and said."""
-    tick: Tick | None = None
+    tick: Progress | None = None
     photos: Pool = field(default_factory=Pool)
     """Test pictures outside of layers: mistakes."""
     refused: list[tuple[str, str, str]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Making:
             self.refused.append((what, layer, why(error)))
         return None
 
-    def show(self, name: str, layer: str, images: Any = None, **settings: Any) -> Shown | None:
+    def show(self, name: str, layer: str, images: Any = None, **settings: Any) -> Result | None:
         """Run a method of the catalog."""
         return self.attempt(name, layer, lambda: run(name, self.studied, layer, images, seed=self.seed, **settings))
 
@@ -84,7 +84,7 @@ class Making:
         chosen = spread_out(0 if split is None else len(split), self.plan.amount.pictures)
         return chosen[index]
 
-    def about(self, shown: Shown) -> dict[str, Any]:
+    def about(self, shown: Result) -> dict[str, Any]:
         """Return what the pictures of a result have in common: how they were made, and of what."""
         manifest = {key: value for key, value in shown.about.items() if key not in ("names", "classes", "title")}
         settings = {name: v for name, v in manifest["settings"].items() if not isinstance(v, Tensor)}

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.errors import LoupeError
-from torchloupe.evaluation.ablation import RECTIFIERS
+from torchloupe.evaluation.ablation import RECTIFIER_MODULES
 from torchloupe.evaluation.channels import ChannelHealth
-from torchloupe.features.hooks import OUTPUT, inspecting, maps
+from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.features.trace import PASSING, Call, at_once, placed, resolve, trace
 
 LAYERS = 12
@@ -108,7 +108,7 @@ def _candidates(calls: Sequence[Call]) -> list[Call]:
     inner = [b for b in blocks if not any(other.name.startswith(f"{b.name}.") for other in blocks)]
     if len(inner) >= 2:
         return inner
-    rectified = [c for c in shown if isinstance(c.module, RECTIFIERS)]
+    rectified = [c for c in shown if isinstance(c.module, RECTIFIER_MODULES)]
     return rectified or [c for c in shown if isinstance(c.module, nn.Conv2d)]
 
 
@@ -143,7 +143,7 @@ def timed(
     True
     """
     found = {}
-    with inspecting(model):
+    with frozen_eval(model):
         for layer in layers:
             n = min(batch, at_once(model, layer, picture))
             x = placed(model, picture[:1]).repeat(n, 1, 1, 1).requires_grad_()
@@ -151,7 +151,7 @@ def timed(
             for _ in range(2):
                 began = time.perf_counter()
                 with suppress(Exception):  # no gradient passes: what the report will say of it
-                    torch.autograd.grad(maps(model, layer, x).sum(), x)
+                    torch.autograd.grad(activations(model, layer, x).sum(), x)
                 seconds.append(time.perf_counter() - began)
             found[layer] = min(seconds) / n
     return found
@@ -216,8 +216,8 @@ def plan(
         chosen = (*sorted(named, key=lambda name: order.get(name, -1)), OUTPUT)
     else:
         chosen, omitted = layers_of(model, picture)
-    with inspecting(model), torch.no_grad():
-        channels = {layer: int(maps(model, layer, placed(model, picture[:1])).shape[1]) for layer in chosen}
+    with frozen_eval(model), torch.no_grad():
+        channels = {layer: int(activations(model, layer, placed(model, picture[:1])).shape[1]) for layer in chosen}
     each = timed(model, chosen, picture)
     seconds, amount = 0.0, TIERS[0]
     for tier in TIERS:

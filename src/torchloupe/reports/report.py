@@ -14,7 +14,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.figures.colors import rgb
 from torchloupe.inspection.inputs import Images, coloured, drawn
-from torchloupe.inspection.run import looked_at
+from torchloupe.inspection.run import images_to_inspect
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models.network import Network
 from torchloupe.reports.html.page import INDEX, Contents, parts, whole
@@ -24,9 +24,10 @@ from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.layers import PARTS, all_layers, sample_names
 from torchloupe.reports.sections.performance import Outside, outside, training_curves, training_facts
 from torchloupe.reports.sections.training_film import learned, snapshots
-from torchloupe.runtime.console import Console, Tick, duration
+from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.progress import Progress
 
 LARGEST = 15 * 2**20
 """Bytes above which the report becomes a folder with an index page."""
@@ -37,7 +38,7 @@ SLACK = 1.5
 
 
 @dataclass(frozen=True)
-class Made:
+class ReportFile:
     """A report that was written."""
 
     path: Path
@@ -59,7 +60,7 @@ def report(
     units: int | str | None = None,
     budget: float | None = BUDGET,
     seed: int = 0,
-) -> Made:
+) -> ReportFile:
     """Write a report of a network, by default with everything that fits into ten minutes.
 
     The network takes pictures in [0, 1]; `data` is its data set (a word, folder or `Dataset`; by default that of its
@@ -113,11 +114,11 @@ def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int)
     3
     """
     if words:
-        return looked_at(studied, words)
+        return images_to_inspect(studied, words)
     known = studied.dataset()
     if known is not None:
         return coloured(drawn(known, seed, studied.size, count), studied.model)
-    shown = looked_at(studied, "samples")
+    shown = images_to_inspect(studied, "samples")
     chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
     names = tuple(shown.names[i] for i in chosen)
     taken = None if shown.words is None else tuple(shown.words[i] for i in chosen)
@@ -170,9 +171,9 @@ def write(
     *,
     budget: float | None = BUDGET,
     seed: int = 0,
-    tick: Tick | None = None,
+    tick: Progress | None = None,
     say: Callable[[str], None] | None = None,
-) -> Made:
+) -> ReportFile:
     """Make a report as planned and write it to `out` (a file; above 15 MB a folder of that name with an index page).
 
     What the network refuses is listed in the report, which goes on.
@@ -185,7 +186,7 @@ def write(
     if len(html) <= LARGEST:
         atomic_write(out, html)
         forget(folder)
-        return Made(out, len(html), time.monotonic() - began, tuple(contents.refused), contents)
+        return ReportFile(out, len(html), time.monotonic() - began, tuple(contents.refused), contents)
     forget(folder)
     size = 0
     for name, text in parts(contents).items():
@@ -194,7 +195,7 @@ def write(
     out.unlink(missing_ok=True)
     if say is not None:
         say(f"The report has {size / 2**20:.0f} MB: it is a folder, '{folder}', with an index page.")
-    return Made(folder / INDEX, size, time.monotonic() - began, tuple(contents.refused), contents)
+    return ReportFile(folder / INDEX, size, time.monotonic() - began, tuple(contents.refused), contents)
 
 
 def _bytes(html: str) -> bytes:
@@ -208,7 +209,7 @@ def contents_of(
     *,
     budget: float | None = None,
     seed: int = 0,
-    tick: Tick | None = None,
+    tick: Progress | None = None,
 ) -> Contents:
     """Compute everything that a report says."""
     began = time.monotonic()

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torchloupe.runtime.progress import Progress
+
 PATIENCE = 0.5
 """Seconds after which a bar appears."""
 LINE_EVERY = 10.0
 """Seconds between plain progress lines where the output is not a terminal."""
-
-Tick = Callable[[int, int], None]
 
 
 def duration(seconds: float) -> str:
@@ -63,7 +63,7 @@ class Console:
         self.say("\n".join([f"╭{bars}╮", *(f"│ {line:<{wide}} │" for line in lines), f"╰{bars}╯"]))
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Tick]:
+    def progress(self, what: str) -> Iterator[Progress]:
         """Yield a function of (done, total) that shows a bar, or now and then a line, once it takes a while.
 
         >>> with Console(quiet=True).progress("counting") as tick:
@@ -115,10 +115,11 @@ class _Bar:
 
     def _open(self) -> None:
         from rich.console import Console as Rich
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
         columns = (TextColumn(self.what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=Rich(stderr=True), transient=True)
+        self.bar = Bars(*columns, console=Rich(stderr=True), transient=True)
         self.bar.add_task(self.what, total=None)
         self.bar.start()
 

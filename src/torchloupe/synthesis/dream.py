@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from torchloupe.errors import LoupeError, ModelError, UsageError
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_pictures
+from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.transforms import jitter
 
 SMALLEST = 16
@@ -41,7 +42,7 @@ def dream(
     steps: int = 12,
     step_size: float = 0.02,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Dream:
     """Amplify in photographs whatever a layer sees in them, from the smallest octave to the full size.
 
@@ -63,9 +64,9 @@ def dream(
     photographs = placed(model, images)
     sides = _sides(photographs, octaves, octave_scale)
     chunk = at_once(model, name, photographs)
-    with inspecting(model):
+    with frozen_eval(model):
         with torch.no_grad():
-            asked = channel_list(channels, maps(model, name, photographs[:1]).shape[1], name)
+            asked = channel_list(channels, activations(model, name, photographs[:1]).shape[1], name)
         parts = []
         for start in range(0, len(photographs), chunk):
             base = photographs[start : start + chunk]
@@ -105,7 +106,7 @@ def _climb(
         for _ in range(steps):
             x = (octave + detail).clamp(0, 1).requires_grad_()
             try:
-                features = maps(model, layer, change(x, done))[:, channels]
+                features = activations(model, layer, change(x, done))[:, channels]
             except LoupeError:
                 raise
             except (RuntimeError, ValueError, AssertionError) as error:
@@ -130,4 +131,4 @@ def _resized(pictures: Tensor, side: tuple[int, int]) -> Tensor:
 
 def _strength(model: nn.Module, layer: str, channels: list[int], pictures: Tensor) -> Tensor:
     with torch.no_grad():
-        return maps(model, layer, pictures)[:, channels].square().mean((1, 2, 3))
+        return activations(model, layer, pictures)[:, channels].square().mean((1, 2, 3))

@@ -26,17 +26,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from torchloupe.errors import UsageError
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.random_control import randomised
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_pictures
-from torchloupe.synthesis.lbfgs import Loss, lbfgs
-from torchloupe.synthesis.optimize import Picture, optimize
+from torchloupe.runtime.progress import Progress
+from torchloupe.synthesis.lbfgs import lbfgs
+from torchloupe.synthesis.optimize import Loss, Picture, optimize
 from torchloupe.synthesis.parameterization import natural, smooth
 from torchloupe.synthesis.regularizers import out_of_range, total_variation
 from torchloupe.synthesis.similarity import psnr, ssim
 
-Progress = Callable[[int, int], None]
 See = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n channels y x"]]
 Away = Callable[[Float[Tensor, "n channels y x"]], Float[Tensor, "n"]]
 
@@ -158,9 +158,9 @@ def _invert(
     tell: Progress,
 ) -> Inversion:
     """Invert through one network, in as many chunks as memory asks for."""
-    with inspecting(model):
+    with frozen_eval(model):
         with torch.no_grad():
-            count = maps(model, layer, images[:1]).shape[1]
+            count = activations(model, layer, images[:1]).shape[1]
         asked = channel_list(
             channels if channels is None or isinstance(channels, int) else list(channels), count, layer
         )
@@ -176,7 +176,7 @@ def _invert(
             def step_done(step: int, before: int = number) -> None:
                 tell(before * settings.steps + step + 1, len(chunks) * settings.steps)
 
-            see = partial(maps, model, layer)
+            see = partial(activations, model, layer)
             pictures, history = _search(see, away, originals.shape, images, settings, step_done)
             with torch.no_grad():
                 left = torch.where(dead, torch.nan, away(see(pictures)))
@@ -197,7 +197,7 @@ def _aim(
         return (found if channels.shape[1] == found.shape[1] else found[rows, channels]).flatten(1)
 
     with torch.no_grad():
-        sought = features(maps(model, layer, originals))
+        sought = features(activations(model, layer, originals))
         largest = sought.abs().amax(1)
         dead = largest == 0
         largest = torch.where(dead, 1, largest)

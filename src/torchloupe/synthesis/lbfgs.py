@@ -5,14 +5,11 @@ L-BFGS (Liu & Nocedal 1989; Nocedal & Wright 2006, algorithm 7.4) with backtrack
 shorter one in the next pass, while the others go on. So k passes cost k forward and backward passes, whatever happens.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-Loss = Callable[[Float[Tensor, "n ..."]], Float[Tensor, "n"]]
-OnStep = Callable[[int, Float[Tensor, "n"]], None]
+from torchloupe.synthesis.optimize import Loss, OnStep
 
 ARMIJO = 1e-4
 CURVED = 1e-10

@@ -1,6 +1,6 @@
 """Pictures that drive a channel, a neuron, a class or a direction most."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from torchloupe.errors import UsageError
-from torchloupe.features.hooks import inspecting, maps
+from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, example, placed, resolve
 from torchloupe.models.network import check_pictures
+from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.image_statistics import PictureStatistics, generic
 from torchloupe.synthesis.optimize import optimize
 from torchloupe.synthesis.parameterization import Maco, noise, parameterise
@@ -101,7 +102,7 @@ def maximize(
     seed: int = 0,
     statistics: PictureStatistics | None = None,
     best: Float[Tensor, "channels"] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Maximization:
     """Look for the pictures that drive units most, from noise or from photographs.
 
@@ -128,7 +129,7 @@ def maximize(
     name = resolve(model, layer, blank)
     told = statistics or generic(blank.shape[2], blank.shape[3], blank.shape[1])
     climb = _Climb(parameterization, steps, lr, copies, diversity, transforms, shifts, seed)
-    with inspecting(model):
+    with frozen_eval(model):
         goal = _goal(model, name, blank, channels, each, position, direction)
         jobs = _jobs(goal.units, None if images is None else len(images), copies)
         made = _run(model, goal, blank, told, jobs, climb, progress)
@@ -160,7 +161,7 @@ def _goal(
 ) -> _Goal:
     """Check what is asked for against the layer's maps."""
     with torch.no_grad():
-        count, *sides = maps(model, layer, canvas[:1]).shape[1:]
+        count, *sides = activations(model, layer, canvas[:1]).shape[1:]
     if isinstance(position, str):
         if position != "center":
             raise UsageError(f"position is 'center' or (y, x), not {position!r}.")
@@ -186,7 +187,7 @@ def _run(
     told: PictureStatistics,
     jobs: Tensor,
     climb: _Climb,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[Tensor, ...]:
     """Make all pictures, in chunks of whole units: pictures, activations, their means over shifts, clipped shares."""
     copies, steps = climb.copies, climb.steps
@@ -202,7 +203,7 @@ def _run(
         picture = parameterise(climb.kind, start, told)
 
         def loss(seen: Tensor, rows: Tensor = rows) -> Tensor:
-            features = maps(model, goal.layer, seen)
+            features = activations(model, goal.layer, seen)
             reached = goal.activation(features, rows)
             return -reached if not climb.diversity else climb.diversity * _alike(features, copies) - reached
 
@@ -238,7 +239,9 @@ def _starts(
     pool = noise(shape, told, seed, POOL * copies, canvas.dtype).to(canvas.device)
     step = at_once(model, goal.layer, canvas)
     with torch.no_grad():
-        reached = torch.cat([goal.activations(maps(model, goal.layer, part)) for part in torch.split(pool, step)]).cpu()
+        reached = torch.cat(
+            [goal.activations(activations(model, goal.layer, part)) for part in torch.split(pool, step)]
+        ).cpu()
     found = reached.T.reshape(-1, copies, POOL).argmax(2)
     return pool, found + POOL * torch.arange(copies)
 
@@ -266,7 +269,7 @@ def _figures(model: nn.Module, goal: _Goal, pictures: Tensor, rows: Tensor, shif
     around = range(-REACH, REACH + 1) if shifts else range(1)
     moves = [(y, x) for y in around for x in around if y * y + x * x <= REACH * REACH]
     with torch.no_grad():
-        over = [goal.activation(maps(model, goal.layer, shifted(pictures, *move)), rows) for move in moves]
+        over = [goal.activation(activations(model, goal.layer, shifted(pictures, *move)), rows) for move in moves]
     still = over[len(moves) // 2]
     return still, torch.stack(over).mean(0) if shifts else torch.full_like(still, torch.nan)
 

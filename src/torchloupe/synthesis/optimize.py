@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Loss = Callable[[Float[Tensor, "n c h w"]], Float[Tensor, "n"]]
+Loss = Callable[[Float[Tensor, "n ..."]], Float[Tensor, "n"]]
+"""One number a picture (or whatever is optimised), always minimised."""
 Transform = Callable[[Float[Tensor, "n c h w"], int], Float[Tensor, "n c h w"]]
 """Takes pictures and the number of the step; changes every picture in the same way, so that a batch equals singles."""
 OnStep = Callable[[int, Float[Tensor, "n"]], None]

@@ -33,7 +33,7 @@ def nothing(*_: object) -> None:
 class Listener:
     """What a surface hears of a training; every function gets plain values."""
 
-    step: Callable[[int, int, float], None] = nothing
+    step: Callable[[int, int, float], object] = nothing
     """(steps done, steps in all, last known loss)."""
     epoch: Callable[[dict[str, Any]], None] = nothing
     """The epoch's row of metrics.jsonl, with `seconds` of training so far and `eta`."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from torchloupe.checkpoints.file import Config, build_bare, config_from, fill, read_tensors
 from torchloupe.checkpoints.open import find_weights
-from torchloupe.data.dataset import Dataset, Split, fingerprint
+from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.errors import DataError, LoupeError, ModelError
 from torchloupe.models.network import Network, wrap
@@ -80,7 +80,7 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
             "source": dataset.source,
             "size": dataset.size,
             "picture": [int(h), int(w)],
-            "crc32": fingerprint(dataset),
+            "crc32": checksum(dataset),
             **counts,
         },
         training=asdict(config),

@@ -13,10 +13,11 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from torchloupe.data.downloads.partfile import PartFile, Progress, Say, quiet
+from torchloupe.data.downloads.partfile import PartFile, Say, quiet
 from torchloupe.data.downloads.web import MirrorError, Patience, answer, ask, first_byte
 from torchloupe.errors import DataError, ResourceError
 from torchloupe.runtime.files import NO_SPACE, sync_folder
+from torchloupe.runtime.progress import Progress
 
 BLOCK = 1 << 16
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from torchloupe.runtime.progress import Progress
+
 if sys.platform != "win32":
     import fcntl
 
-Progress = Callable[[int, int], object]
 Say = Callable[[str], object]
 
 

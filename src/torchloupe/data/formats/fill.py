@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from torchloupe.data.formats.decode import decode, why_not
-from torchloupe.data.formats.parts import Progress
+from torchloupe.runtime.progress import Progress
 
 Read = Callable[[], bytes]
 Job = tuple[int, Read]

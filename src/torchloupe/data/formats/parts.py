@@ -1,12 +1,12 @@
 """What goes into a reader and what comes out of it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-Progress = Callable[[int, int], None]
+from torchloupe.runtime.progress import Progress
+
 """Called with (done, total) from the thread that called `load`."""
 
 DEFAULT_SIDE = 64

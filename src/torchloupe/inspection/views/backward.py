@@ -8,14 +8,14 @@ from torch import Tensor
 from torchloupe.attribution.walk import Backward
 from torchloupe.figures.colors import rgb, signed
 from torchloupe.figures.sheet import Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import called, note, unit
 
 RANDOM = "; random net: the same through random weights"
 NAMES = {"deconvnet": "Deconvolution", "guided": "Guided backpropagation", "gradient": "Gradient"}
 
 
-def view(result: Backward, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of a backward method."""
     shown = signed(result.signal, look.scale or "per_picture")
     kept = "one position each" if not result.keep else f"the strongest {result.keep:.0%} of each map"
@@ -52,7 +52,7 @@ def view(result: Backward, look: Look, about: dict[str, Any]) -> list[Sheet]:
     return pages(Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), columns, 3, heads), 96)
 
 
-def _crops(result: Backward, look: Look, about: dict[str, Any], title: str, said: str) -> list[Sheet]:
+def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: str, said: str) -> list[Sheet]:
     """Show single positions cropped to what they see; where units have pictures of their own, a row of them a unit."""
     assert result.box is not None
     scale = look.scale or "per_picture"

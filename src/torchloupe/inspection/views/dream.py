@@ -6,12 +6,12 @@ import torch
 
 from torchloupe.figures.colors import rgb
 from torchloupe.figures.sheet import Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import called, note
 from torchloupe.synthesis.dream import Dream
 
 
-def view(result: Dream, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: Dream, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of dreams."""
     together = torch.stack([rgb(result.images), rgb(result.pictures)], 1).flatten(0, 1)
     captions = []

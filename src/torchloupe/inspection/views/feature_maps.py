@@ -8,19 +8,19 @@ from torch import Tensor
 from torchloupe.features.feature_maps import FeatureMaps
 from torchloupe.figures.colors import ramp, rgb, tinted
 from torchloupe.figures.sheet import PAGE, Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import called, heading, note, unit
 
 MANY = 4
 """Of more pictures than this only the first 64 maps are drawn."""
 
 
-def view(result: FeatureMaps, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: FeatureMaps, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return a sheet (or pages of 64) of maps for each picture, and one of the pictures with their PCA."""
     return [page for i in range(len(result.maps)) for page in _maps(result, i, look, about)] + [_pca(result, about)]
 
 
-def _maps(result: FeatureMaps, image: int, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def _maps(result: FeatureMaps, image: int, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     values = result.maps[image].float()
     low, high, said, ends = _range(values, look)
     name = look.cmap or "viridis"
@@ -43,7 +43,7 @@ def _maps(result: FeatureMaps, image: int, look: Look, about: dict[str, Any]) ->
     return pages(Sheet(cells, captions, title, note(about, facts), bar=(ramp(name), *ends)), PAGE)
 
 
-def _range(values: Tensor, look: Look) -> tuple[Tensor, Tensor, str, tuple[str, str]]:
+def _range(values: Tensor, look: FigureStyle) -> tuple[Tensor, Tensor, str, tuple[str, str]]:
     """Return lower and upper ends for each map, what the note says of them, and the labels of the bar."""
     scale = look.scale or "per_picture"
     if scale == "per_picture":

@@ -8,18 +8,18 @@ from torch import Tensor
 from torchloupe.features.filters import Filters
 from torchloupe.figures.colors import stretched, tinted
 from torchloupe.figures.sheet import Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import heading, note
 
 
-def view(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of a convolution's filters."""
     if result.weight.shape[1] in (1, 3):
         return _colours(result, look, about)
     return _kernels(result, look, about)
 
 
-def _colours(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def _colours(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     weight = result.weight.float()
     scale = look.scale or "per_picture"
     if scale == "per_picture":
@@ -40,7 +40,7 @@ def _colours(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
     return pages(sheet)
 
 
-def _kernels(result: Filters, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def _kernels(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     group = result.weight.shape[1]
     inside = result.strongest % group if group else result.strongest
     kernels = result.weight.float()[torch.arange(len(inside))[:, None], inside]

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from torchloupe.figures.colors import rgb
 from torchloupe.figures.sheet import Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import called, note, unit
 from torchloupe.synthesis.invert import Inversion
 
 
-def view(result: Inversion, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of inversions."""
     said = (
         f"{len(result.history)} steps; below: error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture, PSNR (dB) and SSIM "

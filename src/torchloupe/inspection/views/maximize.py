@@ -6,7 +6,7 @@ from torch import Tensor
 
 from torchloupe.figures.colors import rgb
 from torchloupe.figures.sheet import Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import called, note, unit
 from torchloupe.synthesis.maximize import Maximization
 
@@ -14,7 +14,7 @@ MOST = 4
 """So many copies of a unit, or fewer, stand together."""
 
 
-def view(result: Maximization, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: Maximization, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of maximising pictures."""
     shown = rgb(result.pictures)
     dead = result.dead.tolist()

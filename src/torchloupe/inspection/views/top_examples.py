@@ -8,11 +8,11 @@ from torch import Tensor
 from torchloupe.features.top_examples import TopExamples
 from torchloupe.figures.colors import rgb
 from torchloupe.figures.sheet import Sheet, pages
-from torchloupe.figures.style import Look
+from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import heading, note, unit
 
 
-def view(result: TopExamples, look: Look, about: dict[str, Any]) -> list[Sheet]:
+def view(result: TopExamples, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return sheets with one row a unit."""
     count = result.index.shape[1]
     shown = _lit(result)

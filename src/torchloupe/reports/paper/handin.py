@@ -19,7 +19,7 @@ from torchloupe.features.trace import resolve
 from torchloupe.figures.plots import confusion, curves, save_figure
 from torchloupe.inspection.inputs import Images
 from torchloupe.inspection.layer_table import rows_of
-from torchloupe.inspection.result import Shown
+from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 from torchloupe.reports.making import canvas_of, why
@@ -27,9 +27,9 @@ from torchloupe.reports.paper.escape import in_latex, in_markdown
 from torchloupe.reports.plan import TIERS, layers_of, sentences, units_of
 from torchloupe.reports.sections.performance import Outside, outside
 from torchloupe.runs.metrics import read_metrics
-from torchloupe.runtime.console import Tick
 from torchloupe.runtime.environment import __version__, environment
 from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.progress import Progress
 
 AMOUNT = replace(TIERS[0], copies=1)
 UNITS = 24
@@ -56,7 +56,7 @@ def hand_in(
     *,
     pictures: Sequence[str] = (),
     seed: int = 0,
-    progress: Tick | None = None,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Write a .zip with numbered figures, tables, a paragraph of methods and a bibliography; returns its files.
 
@@ -121,7 +121,7 @@ def _figures(
     folder: Path,
     suffix: str,
     seed: int,
-    progress: Tick | None,
+    progress: Progress | None,
 ) -> tuple[list[Figure], list[str]]:
     """Draw every figure that can be drawn; returns them, and sentences on the others."""
     made: list[Figure] = []
@@ -193,7 +193,7 @@ def _shown(
     """Return a function that runs a method and saves its sheets."""
 
     def draw(path: Path) -> list[Path]:
-        shown: Shown = run(name, studied, layer, images, seed=seed, **settings)
+        shown: Result = run(name, studied, layer, images, seed=seed, **settings)
         return shown.save(path, width=WIDTH, title=False)[:pages]
 
     return draw

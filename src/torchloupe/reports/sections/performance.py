@@ -21,8 +21,9 @@ from torchloupe.models.network import Network
 from torchloupe.reports.html.charts import Chart, line_chart, thinned
 from torchloupe.runs.metrics import read_metrics
 from torchloupe.runs.results import summary, write_verdict
-from torchloupe.runtime.console import Tick, duration
+from torchloupe.runtime.console import duration
 from torchloupe.runtime.files import read_json
+from torchloupe.runtime.progress import Progress
 
 MISTAKES = 24
 SAID = {
@@ -77,7 +78,7 @@ class Outside:
         return line_chart(series, x_label="confidence", percent=True, y_range=(0, 1), width=300, height=260, ends=False)
 
 
-def outside(studied: Subject, pictures: int, progress: Tick | None = None) -> Outside | None:
+def outside(studied: Subject, pictures: int, progress: Progress | None = None) -> Outside | None:
     """Return the figures of the network's test, measured if they are not kept; None without data or kept figures.
 
     `pictures`: test pictures looked at, at most, if it has to be measured.

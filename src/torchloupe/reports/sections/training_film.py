@@ -16,7 +16,7 @@ from torchloupe.evaluation.accuracy import labels_of, predict
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.trace import resolve
 from torchloupe.figures.colors import stretched
-from torchloupe.inspection.catalog import find, load_function
+from torchloupe.inspection.catalog import find_method, load_function
 from torchloupe.inspection.kept import kept
 from torchloupe.models.network import Network
 from torchloupe.reports.html.sprites import animation, reduced, sprite
@@ -117,7 +117,7 @@ def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> di
     count = 0 if known is None else len(known.best)
     units = list(units_of(count, amount.learned, known)[0])
     statistics, _ = studied.statistics()
-    maximize = load_function(find("maximize").compute)
+    maximize = load_function(find_method("maximize").compute)
     chosen, labels = _probe(making)
     split = studied.pictures()
     rows: dict[str, list[Tensor]] = {"filters": [], "pictures": [], "right": [], "said": []}

@@ -17,7 +17,7 @@ from torchloupe.features.hooks import OUTPUT
 from torchloupe.figures.colors import rgb, signed, tinted
 from torchloupe.inspection.inputs import Images, coloured, fallback, from_split
 from torchloupe.inspection.kept import kept
-from torchloupe.inspection.result import Shown
+from torchloupe.inspection.result import Result
 from torchloupe.inspection.views.backward import crop
 from torchloupe.models.network import Network
 from torchloupe.reports.html.sprites import Pool, reduced, sprite
@@ -114,7 +114,7 @@ def driven(making: Making, layer: str, units: list[int], found: Layer) -> None:
         _walked(making, layer, units, looked, shown, found)
 
 
-def _walked(making: Making, layer: str, units: list[int], looked: Split, top: Shown, found: Layer) -> None:
+def _walked(making: Making, layer: str, units: list[int], looked: Split, top: Result, found: Layer) -> None:
     """Add for each unit its strongest examples walked back from the strongest position, cropped to what that sees."""
     traced = min(making.plan.amount.traced, top.index.shape[1])
     which = top.index[:, :traced].flatten().tolist()
