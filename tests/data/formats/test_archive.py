@@ -41,7 +41,7 @@ def test_hostile_members_lead_nowhere(tmp_path: Path) -> None:
 
 def test_a_member_beyond_the_limit_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("archive", "source"):
-        monkeypatch.setattr(f"torchloupe.data.{module}.MAX_BYTES", 1000)
+        monkeypatch.setattr(f"torchloupe.data.formats.{module}.MAX_BYTES", 1000)
     files = {**pets(), "cat/zeros.png": bytes(100_000)}
     for make in KINDS:
         with pytest.raises(DataError, match=r"cat/zeros.png \(larger than"):
