@@ -77,6 +77,11 @@ def test_arguments_go_to_the_factory(tmp_path: Path) -> None:
     assert build(f"{written(tmp_path, code)}:make", classes=3, depth=5).depth == 5
 
 
+def test_arguments_that_are_no_json_go_there_too(tmp_path: Path) -> None:
+    code = "def make(act, classes=10):\n    net = Net(classes)\n    net.act = act()\n    return net"
+    assert isinstance(build(f"{written(tmp_path, code)}:make", classes=3, act=nn.GELU).act, nn.GELU)
+
+
 def test_dotted_names_and_paths(tmp_path: Path) -> None:
     code = "class Zoo:\n    @staticmethod\n    def make(classes): return Net(classes)"
     build_user(f"{written(tmp_path, code, 'v1.2 beta/my.net.py')}:Zoo.make", 3)

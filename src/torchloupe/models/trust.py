@@ -205,7 +205,7 @@ def _place(reference: str, arguments: Mapping[str, Any] | None) -> Path | None:
         return None
     if not source.endswith(".py") and (where := find_source(reference)):
         source = str(where[0])
-    key = json.dumps([source, name, dict(arguments or {})], sort_keys=True)
+    key = json.dumps([source, name, dict(arguments or {})], sort_keys=True, default=repr)
     return state_folder() / "networks" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
