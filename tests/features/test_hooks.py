@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,6 +25,15 @@ from torchloupe.features.hooks import (
 from torchloupe.features.trace import resolve, trace
 from torchloupe.models import build
 from torchloupe.models.network import wrap
+
+
+@dataclass(frozen=True)
+class Output:
+    """As many networks put out: fields, some empty."""
+
+    loss: Tensor | None = None
+    maps: tuple[Tensor, ...] = ()
+    note: str = field(default="", init=False)
 
 
 def counting() -> tuple[nn.Module, list[str]]:
@@ -157,7 +167,13 @@ def test_a_network_made_in_inference_mode_is_refused_in_words() -> None:
 
 @pytest.mark.parametrize(
     "wrapped",
-    [lambda y: (y, 1), lambda y: [None, y], lambda y: {"maps": y}, lambda y: OrderedDict(a=None, b=(y,))],
+    [
+        lambda y: (y, 1),
+        lambda y: [None, y],
+        lambda y: {"maps": y},
+        lambda y: OrderedDict(a=None, b=(y,)),
+        lambda y: Output(maps=(y,)),
+    ],
 )
 def test_outputs_that_hold_a_tensor(wrapped: Callable[[Tensor], Any]) -> None:
     class Wraps(nn.Module):
@@ -203,7 +219,7 @@ def test_a_layer_that_does_not_run_is_told() -> None:
         activations(net, "resblock1_2.downsample", torch.rand(1, 3, 33, 33))
 
 
-def test_watching_sees_every_layer_and_leaves_no_hook() -> None:
+def test_observe_sees_every_layer_and_leaves_no_hook() -> None:
     net, seen = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), []
     with pytest.raises(RuntimeError), frozen_eval(net), observe(net, lambda name, *rest: seen.append(name)):
         net(torch.rand(1, 3, 5, 5))
@@ -238,7 +254,7 @@ def test_last_of_a_plain_network_is_not_its_pooling() -> None:
             resolve(nn.Sequential(bare), word, torch.rand(1, 3, 4, 4))
 
 
-def test_replacing_puts_another_output_in_place_at_the_first_call_of_each_pass() -> None:
+def test_intervene_puts_another_output_in_place_at_the_first_call_of_each_pass() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -264,7 +280,36 @@ def test_replacing_puts_another_output_in_place_at_the_first_call_of_each_pass()
     assert not hooks_of(net)
 
 
-def test_replacing_reaches_into_tuples_lists_and_dicts() -> None:
+def test_intervening_in_a_dataclass_leaves_its_other_fields_and_the_original() -> None:
+    class Part(nn.Module):
+        def forward(self, x: Tensor) -> Output:
+            out = Output(maps=(x, x + 1))
+            object.__setattr__(out, "note", "kept")
+            made.append(out)
+            return out
+
+    made: list[Output] = []
+    net = nn.Sequential(Part())
+    with intervene(net, "0", lambda output, module: output + 5):
+        found = net(torch.zeros(1))
+    assert isinstance(found, Output) and [part.item() for part in found.maps] == [5, 1] and found.note == "kept"
+    assert made[0].maps[0].item() == 0
+
+
+def test_a_layer_that_is_named_twice_is_captured_under_each_name() -> None:
+    net, ran = counting()
+    x = torch.rand(1, 3, 4, 4)
+    with frozen_eval(net), capture(net, "b", "[1]", "b", "a") as seen:
+        net(x)
+    assert set(seen) == {"a", "b", "[1]"} and torch.equal(seen["b"], seen["[1]"]) and ran == ["a", "b"]
+    both = nn.ReLU()
+    shared = nn.Sequential(OrderedDict(one=both, conv=nn.Conv2d(3, 2, 1), two=both))
+    with frozen_eval(shared), capture(shared, "one", "two") as seen:
+        shared(x)
+    assert torch.equal(seen["one"], x) and torch.equal(seen["two"], x), "one module, whose first call counts"
+
+
+def test_intervene_reaches_into_tuples_lists_and_dicts() -> None:
     class Pair(NamedTuple):
         words: str
         maps: Tensor

@@ -1,7 +1,9 @@
 """Figures: byte-stable files, crisp pixels, names that want to do harm."""
 
 import io
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,25 @@ def test_files_do_not_depend_on_the_callers_settings(tmp_path: Path) -> None:
         save_figure(make("curves"), tmp_path / "2.svg")
         assert dict(mpl.rcParams) == before
     assert (tmp_path / "1.svg").read_bytes() == (tmp_path / "2.svg").read_bytes()
+
+
+def test_figures_drawn_by_many_threads_are_those_drawn_by_one_and_settings_stay(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (2, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+    def drawn(number: int) -> bytes:
+        path = tmp_path / f"{number}.png"
+        save_figure(sheet(images, ["a", "b"], title="t"), path)
+        return path.read_bytes()
+
+    before, filters, alone = dict(mpl.rcParams), list(warnings.filters), drawn(0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(drawn, range(24))) == {alone}
+    finally:
+        sys.setswitchinterval(interval)
+    assert dict(mpl.rcParams) == before and list(warnings.filters) == filters
 
 
 @pytest.mark.parametrize("name", ["a", "a.doc", "a.npy", "png", ".png"])

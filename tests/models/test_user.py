@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from torchloupe import load
 from torchloupe.errors import ModelError
 from torchloupe.models import build
 from torchloupe.models.reference import split_reference
@@ -70,6 +71,17 @@ def test_every_signature(tmp_path: Path, code: str) -> None:
 def test_an_instance_is_not_shared(tmp_path: Path) -> None:
     reference = f"{written(tmp_path, 'net = Net(2)')}:net"
     assert build_user(reference, 2) is not build_user(reference, 2)
+
+
+def test_a_name_inside_a_class_is_a_model_wherever_one_is_named(tmp_path: Path) -> None:
+    code = "class Nets:\n    class Deep:\n        @staticmethod\n        def small(classes): return Net(classes)\n"
+    reference = f"{written(tmp_path, code)}:Nets.Deep.small"
+    assert type(build(reference, classes=3)).__name__ == "Net"
+    network = load(reference, classes=["cat", "dog", "emu"])
+    assert network.classes == ("cat", "dog", "emu") and network(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    assert network.origin.word == reference
+    with pytest.raises(ModelError, match="did you mean 'small'"):
+        load(reference.replace("small", "smal"), classes=3)
 
 
 def test_arguments_go_to_the_factory(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def only(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.chmod", "tempfile.mkstemp"])
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "os.open", "pathlib.Path.mkdir"])
 def test_full_disk_keeps_the_old_file(target: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int) -> None:
     monkeypatch.setattr(step, fail(number))
     with pytest.raises(ResourceError, match="the disk is full") as raised:
@@ -83,6 +84,29 @@ def test_folders_are_made_and_the_mode_is_an_ordinary_one(tmp_path: Path) -> Non
     (tmp_path / "x" / "y" / "plain").write_bytes(b"1")
     modes = {path.stat().st_mode for path in (tmp_path / "x" / "y").iterdir()}
     assert len(modes) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no umask")
+@pytest.mark.parametrize("mask", [0o002, 0o022, 0o077])
+def test_the_umask_is_honored_and_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int) -> None:
+    """Another thread would make its files with whatever mask is set meanwhile."""
+    before, real = os.umask(mask), os.umask
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", fail(errno.EPERM))
+            atomic_write(tmp_path / "a.txt", b"1")
+            atomic_write(tmp_path / "a.txt", b"2")
+        assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o666 & ~mask
+        assert real(mask) == mask
+    finally:
+        real(before)
+
+
+def test_many_threads_write_one_name_and_one_of_them_wins(tmp_path: Path) -> None:
+    texts = [bytes([letter]) * 10_000 for letter in b"abcdefgh"]
+    with ThreadPoolExecutor(len(texts)) as pool:
+        list(pool.map(lambda text: atomic_write(tmp_path / "a.txt", text), texts))
+    assert only(tmp_path / "a.txt") in texts
 
 
 @pytest.mark.parametrize("name", ["é" * 120 + ".txt", "猫" * 85, "x" * 255, ".hidden", "a b\n.csv"], ids=range(5))

@@ -1,7 +1,13 @@
-"""The only file that registers hooks: capture a layer's output, stop there, watch a whole pass. None is left behind."""
+"""The only file that registers hooks: capture the outputs of layers, observe a forward pass, intervene in one.
 
+Every hook lives inside a `with` and is removed at its end, after an error too.
+"""
+
+import copy
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -11,6 +17,7 @@ from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, ModelError
 from torchloupe.features.names import layer_name
+from torchloupe.features.owner import exclusive, random_state_restored
 from torchloupe.models.network import Network
 
 OUTPUT = "output"
@@ -21,15 +28,19 @@ CLEARLY, FITS, FAR = 0.1, 0.15, 1.0
 
 
 class _Enough(BaseException):
-    """Ends a forward pass once all is seen; no `except Exception` of a network stops it."""
+    """Ends a forward pass early; no `except Exception` of a network stops it."""
 
 
 @contextmanager
 def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
-    """Put a network in eval mode with frozen weights and gradients enabled; restore all of it afterwards.
+    """Put a network in eval mode with `requires_grad` off for its parameters, and restore it afterwards.
 
-    Works inside `no_grad` and `inference_mode` as well. Random states are restored, modes and grad flags module by
-    module and parameter by parameter.
+    Gradients with respect to the input are enabled, inside `no_grad` and `inference_mode` as well. Restored are the
+    mode of each module, the flag of each parameter, the check of a `Network`, and torch's global random generators.
+    Other threads that enter the same network wait (see `owner.exclusive`); plain predictions do not.
+
+    Raises:
+        ModelError: the network was made under `inference_mode`.
 
     >>> net = nn.Sequential(nn.Dropout())
     >>> with torch.no_grad(), frozen_eval(net):
@@ -38,14 +49,14 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     >>> net.training
     True
     """
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    inside = [parameter for parameter, _ in flags if parameter.is_inference()]
-    if inside:
-        raise ModelError("the network was made under inference_mode, so that no gradient can pass: make it outside.")
-    checked = model.check if isinstance(model, Network) else False
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices):
+    with exclusive(model), torch.inference_mode(False), torch.enable_grad(), random_state_restored():
+        modes = [(module, module.training) for module in model.modules()]
+        flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        if any(parameter.is_inference() for parameter, _ in flags):
+            raise ModelError(
+                "the network was made under inference_mode, so that no gradient can pass: make it outside."
+            )
+        checked = model.check if isinstance(model, Network) else False
         try:
             for module, _ in modes:
                 module.training = False
@@ -63,9 +74,29 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
                 model.check = checked
 
 
+def _this_thread_only(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a hook that ignores the forward passes of other threads, such as a server's predictions beside a method."""
+    owner = threading.get_ident()
+
+    def call(module: nn.Module, *values: Any) -> Any:
+        return hook(module, *values) if threading.get_ident() == owner else None
+
+    return call
+
+
 @contextmanager
 def observe(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tensor], bool | None]) -> Iterator[None]:
-    """Call `see(name, module, first input, first output)` after every call of every submodule; True ends the pass."""
+    """Call `see(name, module, input, output)` after every submodule of every forward pass run inside.
+
+    `input` and `output` are the first tensors of each; a module that puts out no tensor is passed over. Where `see`
+    returns True the forward pass stops there, and with it the `with` block. Passes of other threads are not observed.
+
+    >>> net, ran = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), []
+    >>> with frozen_eval(net), observe(net, lambda name, module, before, output: ran.append(name)):
+    ...     _ = net(torch.ones(3, 1, 2, 2))
+    >>> ran
+    ['0', '1']
+    """
     handles = []
 
     def hook(name: str) -> Callable[..., None]:
@@ -74,27 +105,29 @@ def observe(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tens
             if out is not None and see(name, module, first_tensor(inputs), out):
                 raise _Enough
 
-        return call
+        return _this_thread_only(call)
 
-    try:
-        for name, module in model.named_modules():
-            if name and not isinstance(module, torch.jit.ScriptModule):
-                handles.append(module.register_forward_hook(hook(name)))
-        with suppress(_Enough):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with exclusive(model):
+        try:
+            for name, module in model.named_modules():
+                if name and not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_hook(hook(name)))
+            with suppress(_Enough):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 @contextmanager
 def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
-    """Collect what layers put out while the network runs inside: name -> first tensor of the layer's first call.
+    """Yield a dict that a forward pass run inside fills with the outputs of layers, gradient graph kept.
 
-    The graph is kept. The pass ends (quietly, at the `with` or at `until_seen`) once every layer has spoken.
+    The keys are the names as given. A value is the layer's output at its first call, or the first tensor in it. The
+    forward pass stops, and with it the `with` block, as soon as the last of the layers has run.
 
     Raises:
-        LayerError: no such layer; no hook is left then either.
+        LayerError: no such layer, or one that puts out no tensor; no hook is left then either.
 
     >>> net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), nn.Softmax(1))
     >>> with frozen_eval(net), capture(net, "1") as seen:
@@ -119,24 +152,25 @@ def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
             if len(seen) == len(names):
                 raise _Enough
 
-        return call
+        return _this_thread_only(call)
 
-    try:
-        for layer, name in names.items():
-            handles.append(model.get_submodule(name).register_forward_hook(hook(layer)))
-        with suppress(_Enough):
-            yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
+    with exclusive(model):
+        try:
+            for layer, name in names.items():
+                handles.append(model.get_submodule(name).register_forward_hook(hook(layer)))
+            with suppress(_Enough):
+                yield seen
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 @contextmanager
 def intervene(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module], Tensor]) -> Iterator[None]:
-    """Put `change(output, layer's module)` in the place of what a layer puts out, at its first call of the pass.
+    """Replace a layer's output by `change(output, module)` in every forward pass run inside, at the layer's first call.
 
-    One pass at a time. The output may come back with another number of pictures; whether the network can go on with
-    them is the caller's to check.
+    Of an output that holds several things the first tensor is replaced. `change` may return another batch size;
+    whether the rest of the network can go on with it is the caller's to check. Passes of other threads run unchanged.
 
     Raises:
         LayerError: no such layer; no hook is left then either.
@@ -151,36 +185,53 @@ def intervene(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module]
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         nonlocal calls
         calls += 1
-        return _swapped(output, lambda found: change(found, module)) if calls == 1 else output
+        return _replaced(output, lambda found: change(found, module)) if calls == 1 else output
 
     def begin(module: nn.Module, inputs: Any) -> None:
         nonlocal calls
         calls = 0
 
     module = model.get_submodule(layer_name(model, layer))
-    handles = [model.register_forward_pre_hook(begin), module.register_forward_hook(hook)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with exclusive(model):
+        handles = [
+            model.register_forward_pre_hook(_this_thread_only(begin)),
+            module.register_forward_hook(_this_thread_only(hook)),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
-def _swapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a layer's output with its first tensor changed."""
+def _replaced(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a copy of a layer's output with its first tensor changed."""
     if isinstance(value, Tensor):
         return change(value)
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list | tuple) else ()
-    for key in keys:
-        if first_tensor(value[key]) is not None:
-            new = _swapped(value[key], change)
+    for key, part in _parts(value):
+        if first_tensor(part) is not None:
+            new = _replaced(part, change)
             if isinstance(value, tuple):
                 parts = (*value[:key], new, *value[key + 1 :])
                 return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-            copy = value.copy()
-            copy[key] = new
-            return copy
+            twin = copy.copy(value)
+            if isinstance(value, dict | list):
+                twin[key] = new
+            else:
+                object.__setattr__(twin, key, new)  # a frozen dataclass as well
+            return twin
     return value
+
+
+def _parts(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return key and value of each part of a layer's output: of a dict, list, tuple or dataclass."""
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, list | tuple):
+        return enumerate(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
+    return ()
 
 
 def is_output(model: nn.Module, layer: str) -> bool:
@@ -193,15 +244,14 @@ def is_output(model: nn.Module, layer: str) -> bool:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """Return the first tensor in a layer's output: itself, or of a tuple, list, dict or dataclass-like output.
+    """Return the first tensor in a layer's output: itself, or the first in a tuple, list, dict or dataclass.
 
     >>> first_tensor((None, [torch.ones(1)]))
     tensor([1.])
     """
     if isinstance(value, Tensor):
         return value
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return next((found for part in parts if (found := first_tensor(part)) is not None), None)
+    return next((found for _, part in _parts(value) if (found := first_tensor(part)) is not None), None)
 
 
 def activations(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:

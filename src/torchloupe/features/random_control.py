@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from torchloupe.features.owner import exclusive, seeded
 from torchloupe.models.network import Network
 
 
@@ -18,11 +19,17 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     >>> bool((randomised(net)[0].weight == net[0].weight).any())
     False
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(devices):
-        twin = copy.deepcopy(model)  # in here: weights copied under inference_mode let no gradient pass
+    with torch.inference_mode(False), torch.no_grad():
+        with exclusive(model):  # not while another thread has switched and hooked it
+            twin = copy.deepcopy(model)  # in here: weights copied under inference_mode let no gradient pass
         bare = twin.bare if isinstance(twin, Network) else twin
-        torch.manual_seed(seed)
+        _redraw(bare, seed)
+    return twin
+
+
+def _redraw(bare: nn.Module, seed: int) -> None:
+    """Draw every weight of a network anew."""
+    with seeded(seed):
         for module in bare.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
@@ -31,4 +38,3 @@ def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
             for parameter in module.parameters(recurse=False):
                 order = torch.randperm(parameter.numel(), device="cpu").to(parameter.device)
                 parameter.copy_(parameter.flatten()[order].view_as(parameter))
-    return twin

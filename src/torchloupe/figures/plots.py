@@ -1,6 +1,7 @@
 """Tensor -> figure. Scales come as arguments and are said; nothing is rescaled silently. Files are byte-stable."""
 
 import io
+import threading
 import warnings
 from bisect import bisect
 from collections.abc import Iterator, Sequence
@@ -50,10 +51,13 @@ STYLE: Any = {
 }
 
 
+_DRAWING = threading.RLock()
+
+
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in the house style inside; nothing of it is left behind."""
-    with mpl.rc_context(), warnings.catch_warnings():
+    """Draw in the house style inside; nothing of it is left behind. One thread at a time: settings are global."""
+    with _DRAWING, mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()  # not what a matplotlibrc says, which may lie in the folder that this is called in
         mpl.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # no font has every letter: a box

@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,11 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
-        temporary = Path(name)
+        handle, temporary = _new_beside(path)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         temporary = None
         sync_folder(path.parent)
@@ -64,10 +62,14 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _new_beside(path: Path) -> tuple[int, Path]:
+    """Make a new file of another name in the same folder; returns its descriptor, open for writing, and its path.
+
+    The system takes the umask off its mode. To read the mask one would have to set it, for the whole process.
+    """
+    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
+    return os.open(new, flags, 0o666), new
 
 
 def write_json(path: Path, value: Any) -> None:
