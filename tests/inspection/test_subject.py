@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from nets import Calls
 from torchloupe.checkpoints.file import Config, read_tensors, save_tensors
 from torchloupe.checkpoints.open import Origin
-from torchloupe.data.dataset import Dataset, Split
+from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import spread_out
 from torchloupe.errors import DataError
 from torchloupe.inspection.layer_table import rows_of
@@ -132,10 +132,11 @@ def test_what_was_kept_is_told_where_the_data_are_gone(tmp_path: Path, loads: li
         found = gone.health(["relu"])
         assert found is not None and gone.dataset() is None and not seen
     for name, value in vars(known["relu"]).items():
-        assert torch.equal(getattr(found["relu"], name).nan_to_num(9), value.nan_to_num(9))
+        one, other = torch.as_tensor(getattr(found["relu"], name)), torch.as_tensor(value)
+        assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
     assert gone.seen["classes"] == ["a", "b"] and gone.health(["norm"]) is None, "what was not kept is not known"
-    other = network(tmp_path, source="lost", mean=0.25)
-    assert Subject(other).health(["relu"]) is None, "another normalisation"
+    unlike = network(tmp_path, source="lost", mean=0.25)
+    assert Subject(unlike).health(["relu"]) is None, "another normalisation"
     with torch.no_grad():
         bare: Any = lost.bare
         bare.stem.weight[0] *= 2
@@ -315,3 +316,76 @@ def test_the_table_without_pictures_does_not_guess_what_is_dead() -> None:
     for studied, count in ((Subject(network()), 5), (Subject(network(), dataset()), 0)):
         rows, counted = rows_of(studied, count)
         assert counted == 0 and [row["dead"] for row in rows] == [None] * 7
+
+
+def test_each_layer_says_on_how_many_images_it_was_measured() -> None:
+    data = dataset()
+    studied = Subject(network(), data)
+    assert studied.health(["relu"], most=4) is not None
+    found = studied.health(["deep"], most=11)
+    assert found is not None and (found["relu"].images, found["deep"].images) == (4, 11)
+    assert studied.seen["pictures"] == 4, "of all layers so many, of some more"
+    torch.testing.assert_close(found["relu"].best, plain_best(network(), data.test.images[spread_out(11, 4)]))
+    later = Subject(network(), data)
+    with counting(later.model) as seen:
+        read = later.health(["relu", "deep"], most=4)
+        assert read is not None and (read["relu"].images, read["deep"].images) == (4, 11) and not seen
+        read = later.health(["relu"], most=11)
+        assert read is not None and read["relu"].images == 11 and sum(seen) >= 11, "few images are no answer for many"
+
+
+def test_health_that_an_earlier_version_stored_says_one_number_for_all_layers(cache_folder: Path) -> None:
+    data = dataset()
+    Subject(network(), data).health(["relu"], most=4)
+    (file,) = (cache_folder / "models").glob("health-*")
+    tensors, about = read_tensors(file)
+    old = {name: tensor for name, tensor in tensors.items() if not name.endswith("/images")}
+    assert len(old) < len(tensors)
+    save_tensors(file, old, {**about, "pictures": 5})
+    studied = Subject(network(), data)
+    with counting(studied.model) as seen:
+        found = studied.health(["relu"], most=4)
+        assert found is not None and found["relu"].images == 5 and not seen
+
+
+def test_the_strongest_of_few_images_says_so() -> None:
+    studied = Subject(network(), dataset())
+    studied.health(["deep"])
+    studied.health(["relu"], most=4)
+    best = studied.best("relu")
+    assert best is not None and studied.counted("relu") == 4 and studied.counted("deep") == 11
+    assert studied.counted("stem") is None
+
+
+def test_looking_at_a_run_downloads_nothing_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def load(source: str, *, offline: bool, **_: Any) -> Dataset:
+        asked.append(offline)
+        if offline:
+            raise DataError("not here, and this run is offline")
+        return dataset(name=source)
+
+    monkeypatch.setattr("torchloupe.inspection.subject.data_sets.load", load)
+    studied = Subject(network(tmp_path, source="cifar10"), offline=False)
+    assert studied.dataset() is None and asked == [True]
+    for part in ("cifar10", "170 MB", "torchloupe data get cifar10"):
+        assert part in studied.missing
+    assert "offline" not in studied.missing
+    named = Subject(network(tmp_path, source="cifar10"), "cifar10", offline=False)
+    assert named.dataset() is not None and asked == [True, False], "what is asked for may be downloaded"
+    assert named.missing == ""
+
+
+def test_what_was_measured_on_other_data_is_not_the_runs_own(tmp_path: Path, cache_folder: Path) -> None:
+    own, other = dataset(), dataset(5, "other")
+    net = network(tmp_path, source="lost")
+    assert net.origin is not None
+    config = replace(net.origin.config, data={"source": "lost", "crc32": checksum(own)})
+    net.origin = replace(net.origin, word=str(tmp_path / "snapshots" / "epoch-1.safetensors"), config=config)
+    assert Subject(net, other).health(["relu"]) is not None
+    assert Subject(net).health(["relu"]) is None, "measured on other data"
+    assert Subject(net, own).health(["relu"]) is not None
+    assert Subject(net).health(["relu"]) is not None

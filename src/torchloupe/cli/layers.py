@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack, study
 from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
@@ -28,12 +28,11 @@ def layers(model: str, **options: Any) -> None:
     of the pictures.
     """
     from torchloupe.inspection.layer_table import rows_of
-    from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     network = open_named(model, options).network.to(pick_device(options["device"]))
-    studied = Subject(network, options["data"], offline=options["offline"])
+    studied = study(network, options, console, read=not options["no_data"])
     with console.progress("layers") as tick:
         count = 0 if options["no_data"] else options["pictures"]
         rows, measured = rows_of(studied, count, tick)
