@@ -214,12 +214,16 @@ def test_layers_in_the_order_in_which_they_run(run: Run, home: Path) -> None:
 
 
 def test_layers_as_json(run: Run, home: Path) -> None:
-    ended = run("layers", home / "run", "--json", "--pictures", "4")
+    shutil.copytree(home / "run", "fresh", ignore=shutil.ignore_patterns("health-*"))
+    ended = run("layers", "fresh", "--json", "--pictures", "4")
     told = json.loads(ended.out)
     rows = {row["name"]: row for row in told["layers"]}
     assert ended.err == "" and told["pictures"] == 4
     model = build("loupe", classes=2, widths=(4, 4, 4))
-    assert sum(row["parameters"] for row in rows.values()) == sum(p.numel() for p in model.parameters())
+    assert told["parameters"] == sum(p.numel() for p in model.parameters())
+    block = model.get_submodule("layer2.0")
+    assert rows["layer2.0"]["parameters"] == sum(p.numel() for p in block.parameters()) > 0
+    assert {row["images"] for row in rows.values()} == {4}
     fields = {
         "conv1": 5,
         "layer1.0.conv": 5 + 1 + 2 * 2,
@@ -230,6 +234,9 @@ def test_layers_as_json(run: Run, home: Path) -> None:
     assert all(0 <= row["dead"] <= 1 for row in rows.values())
     bare = json.loads(run("layers", home / "run", "--json", "--no-data").out)
     assert bare["pictures"] == 0 and all(row["dead"] is None for row in bare["layers"])
+    known = json.loads(run("layers", "cifar10", "--json").out)
+    block = next(row for row in known["layers"] if row["name"] == "layer1.0")
+    assert block["parameters"] == 57_760 and block["images"] == 10_000, "as its report says"
     one_sentence(run("layers", "nothing"), 4, "'nothing'")
 
 
