@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from torchloupe.checkpoints.file import Config, save_model
-from torchloupe.checkpoints.open import load, open_model
+from torchloupe.checkpoints.open import SHIPPED, load, open_model
 from torchloupe.errors import ModelError
 from torchloupe.models import build
 from torchloupe.models.network import Network
@@ -159,3 +159,31 @@ def test_a_stray_file_among_the_snapshots_does_not_confuse(runs: Path) -> None:
     (runs / "new" / "snapshots" / "epoch-best.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"It has: 0, 0\.25, 16"):
         load("new@3")
+
+
+def test_the_shipped_network_is_known_by_its_name(tmp_path: Path) -> None:
+    found = open_model("cifar10").network
+    assert found.origin is not None and found.origin.word == "cifar10"
+    by_path = open_model(SHIPPED["cifar10"].parent).network
+    assert by_path.origin is not None and by_path.origin.word == "cifar10"
+    for place in ("torchloupe/shipped/cifar10", "torchloupe/checkpoints/shipped/cifar10"):
+        moved = open_model(tmp_path / "gone" / place).network
+        assert moved.origin is not None and moved.origin.word == "cifar10"
+    for other in ("shipped/cifar10", "torchloupe/shipped/cifar99", "mine/shipped/cifar10"):
+        with pytest.raises(ModelError, match="no model"):
+            open_model(tmp_path / "gone" / other)
+
+
+def test_each_file_of_a_run_has_a_title_and_a_word_of_its_own(runs: Path) -> None:
+    save(runs / "new" / "best.safetensors", 7)
+    said = {
+        "new": ("new", "runs/new"),
+        "runs/new/model.safetensors": ("new", "runs/new"),
+        "new@0.25": ("new@0.25", "runs/new/snapshots/epoch-0.25.safetensors"),
+        "runs/new/best.safetensors": ("new/best", "runs/new/best.safetensors"),
+    }
+    for word, (title, opened) in said.items():
+        found = open_model(word)
+        assert found.title == title and found.network.origin is not None
+        assert (found.network.origin.title, Path(found.network.origin.word)) == (title, Path(opened))
+        assert mark(load(found.network.origin.word)) == mark(found.network)

@@ -2,24 +2,31 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import torchloupe
 from commands import Run
 from reporting import SMALL
 from torchloupe import data
-from torchloupe.checkpoints.open import SHIPPED, open_model, own_run
+from torchloupe.checkpoints.open import SHIPPED, open_model
+from torchloupe.data.dataset import Dataset, Split
 from torchloupe.evaluation.accuracy import examine
 from torchloupe.features.hooks import OUTPUT
+from torchloupe.inspection.places import own_run
 from torchloupe.inspection.subject import Subject
+from torchloupe.reports.making import Making
 from torchloupe.reports.plan import Plan
 from torchloupe.reports.report import contents_of, prepare, sample_images
+from torchloupe.reports.sections.training_film import learned
 from torchloupe.runtime.files import read_json
 
 NAMES = pytest.mark.parametrize("name", SHIPPED)
 LARGEST = 8_000_000
+STARTED = time.time()
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".npy", ".npz")
 
 
@@ -90,3 +97,36 @@ def test_every_command_takes_it_by_name(run: Run) -> None:
     assert told["told"]["best_of"] is None or told["told"]["best_of"] > 0
     ended = run("test", "cifar10")
     assert ended.code == 2 and "--data" in ended.err
+
+
+def given(name: str = "given") -> Dataset:
+    """Data of the shipped network's classes that are not its own."""
+    images = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    split = Split(images, torch.arange(40) % 10, tuple(f"{i}.png" for i in range(40)))
+    return Dataset(name, split, split, torchloupe.load("cifar10").classes, (0.5,) * 3, (0.25,) * 3, name)
+
+
+def test_given_other_data_it_still_says_how_it_learned() -> None:
+    without = Subject(open_model("cifar10").network)
+    studied = Subject(open_model("cifar10").network, given())
+    films = []
+    for each in (without, studied):
+        planned, _ = prepare(each, budget=None)
+        making = Making(each, Plan(planned.layers, SMALL, 0.0, ()), sample_images(each, (), SMALL.samples, 0), 0, None)
+        film = learned(making)
+        assert film is not None and not making.refused
+        films.append(film)
+    old, new = films
+    assert [moment.epoch for moment in new.moments] == [moment.epoch for moment in old.moments] and len(new.moments) > 3
+    assert new.filters == old.filters and new.pictures == old.pictures
+    assert old.probe == 1000 and old.moments[-1].accuracy is not None
+    assert new.probe == 0 and {(moment.accuracy, moment.mended) for moment in new.moments} == {(None, ())}
+    home = SHIPPED["cifar10"].parent
+    assert not [path for path in home.iterdir() if path.stat().st_mtime > STARTED], "nothing is written there"
+
+
+def test_its_own_data_given_find_what_was_measured_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchloupe.inspection.subject.checksum", lambda dataset: "d89de81d")
+    studied = Subject(open_model("cifar10").network, given())
+    known = studied.health(["layer3.1"], most=5)
+    assert known is not None and known["layer3.1"].images == 10_000

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -487,3 +488,22 @@ def test_what_is_told_to_be_written_is_there(run: Run, trained: Path) -> None:
     told = re.search(r"Written to results/: (.*)", ended.err)
     assert told is not None and "Next: torchloupe " in ended.err
     assert sorted(told[1].split(", ")) == sorted(path.name for path in Path("results").iterdir())
+
+
+def test_testing_on_other_data_keeps_the_runs_own_results(run: Run, trained: Path, pets: Path) -> None:
+    (pets / "ant" / "0.png").write_bytes(picture("RGB", (16, 16), 7))
+    other = pets.rename(pets.with_name("other pets"))
+    words = ["--quiet", "--device", "cpu"]
+    run("test", trained / "run", *words)
+    before = (trained / "run" / "test.json").read_bytes()
+    ended = run("test", trained / "run", "--data", other, "--device", "cpu")
+    assert ended.code == 0 and (trained / "run" / "test.json").read_bytes() == before
+    folder = trained / "run" / "test-other-pets"
+    assert json.loads((folder / "test.json").read_text())["data"] == "other pets" and str(folder) in ended.err
+    assert run("test", f"{trained / 'run'}@0", "--data", other, *words).code == 0
+    assert (trained / "run" / "snapshots" / "test-0-other-pets" / "test.json").is_file()
+    same = shutil.copytree(trained / "pets", other.with_name("elsewhere"))
+    (trained / "run" / "test.json").unlink()
+    assert run("test", trained / "run", "--data", same, *words).code == 0
+    assert (trained / "run" / "test.json").is_file(), "the same images in another place are the run's own"
+    assert "other data" in " ".join(run("test", "--help").out.split())

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config("loupe", ("ant", "bee"), (0.5,) * 3, (0.25,) * 3, 16, {"widths": [4, 4, 4]}, data)
     (home / "run").mkdir()
     save_model(home / "run" / "model.safetensors", build("loupe", classes=2, widths=(4, 4, 4)), config)
+    save_model(
+        home / "run" / "snapshots" / "epoch-0.25.safetensors", build("loupe", classes=2, widths=(4, 4, 4)), config
+    )
     (home / "run" / "config.json").write_text("{}")
     return home
 
@@ -210,12 +214,16 @@ def test_layers_in_the_order_in_which_they_run(run: Run, home: Path) -> None:
 
 
 def test_layers_as_json(run: Run, home: Path) -> None:
-    ended = run("layers", home / "run", "--json", "--pictures", "4")
+    shutil.copytree(home / "run", "fresh", ignore=shutil.ignore_patterns("health-*"))
+    ended = run("layers", "fresh", "--json", "--pictures", "4")
     told = json.loads(ended.out)
     rows = {row["name"]: row for row in told["layers"]}
     assert ended.err == "" and told["pictures"] == 4
     model = build("loupe", classes=2, widths=(4, 4, 4))
-    assert sum(row["parameters"] for row in rows.values()) == sum(p.numel() for p in model.parameters())
+    assert told["parameters"] == sum(p.numel() for p in model.parameters())
+    block = model.get_submodule("layer2.0")
+    assert rows["layer2.0"]["parameters"] == sum(p.numel() for p in block.parameters()) > 0
+    assert {row["images"] for row in rows.values()} == {4}
     fields = {
         "conv1": 5,
         "layer1.0.conv": 5 + 1 + 2 * 2,
@@ -226,6 +234,9 @@ def test_layers_as_json(run: Run, home: Path) -> None:
     assert all(0 <= row["dead"] <= 1 for row in rows.values())
     bare = json.loads(run("layers", home / "run", "--json", "--no-data").out)
     assert bare["pictures"] == 0 and all(row["dead"] is None for row in bare["layers"])
+    known = json.loads(run("layers", "cifar10", "--json").out)
+    block = next(row for row in known["layers"] if row["name"] == "layer1.0")
+    assert block["parameters"] == 57_760 and block["images"] == 10_000, "as its report says"
     one_sentence(run("layers", "nothing"), 4, "'nothing'")
 
 
@@ -310,3 +321,76 @@ def test_what_the_network_refuses_is_listed_and_the_rest_goes_on(
     told: Any = {row["name"]: row for row in json.loads(run(*words, "--json").out)}
     assert "no rectifier" in told["last-deconvolution"]["refused"] and told["last-deconvolution"]["files"] == []
     assert told["filters"]["refused"] == "" and told["filters"]["files"] == ["set/filters.svg"]
+
+
+def test_a_snapshots_pictures_are_not_taken_for_the_final_ones(run: Run, home: Path) -> None:
+    assert run("show", "filters", home / "run").code == 0
+    final = home / "run" / "pictures" / "filters" / "conv1.json"
+    before = final.read_bytes()
+    ended = run("show", "filters", f"{home / 'run'}@0.25")
+    file = home / "run" / "snapshots" / "pictures-0.25" / "filters" / "conv1.png"
+    assert ended.code == 0 and ended.out == f"{file}\n" and final.read_bytes() == before
+    title = json.loads(file.with_suffix(".json").read_text())["title"]
+    assert title == "run@0.25" and json.loads(before)["title"] == "run"
+    drawn = file.read_bytes()
+    assert run("again", file.with_suffix(".json")).code == 0 and file.read_bytes() == drawn
+
+
+def test_the_set_of_a_snapshot_has_its_own_folder(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchloupe.inspection.picture_set.SET", SET[:1])
+    ended = run("pictures", f"{home / 'run'}@0.25", "--pictures", "test:0")
+    folder = home / "run" / "snapshots" / "pictures-0.25"
+    assert ended.code == 0 and ended.out == f"{folder}\n" and (folder / "filters.png").is_file()
+
+
+@pytest.mark.parametrize("words", [["show", "feature-maps"], ["pictures"], ["layers"]], ids=lambda words: words[0])
+def test_bad_files_are_left_out_where_asked(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr("torchloupe.inspection.picture_set.SET", SET[:1])
+    shutil.copytree(home / "pets", tmp_path / "pets")
+    (tmp_path / "pets" / "test" / "ant" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
+    more = [*words, home / "run", "--data", "pets", *(["--out", "out"] if words != ["layers"] else [])]
+    one_sentence(run(*more, "--quiet"), 3, "broken.png", "--skip-bad")
+    ended = run(*more, "--skip-bad")
+    assert ended.code == 0 and "broken.png" in ended.err, "and said which"
+
+
+def test_data_that_would_have_to_be_downloaded_are_not_without_being_asked(
+    run: Run, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("downloaded")
+
+    monkeypatch.setattr("torchloupe.data.auto.download", refuse)
+    net = build("loupe", classes=2, widths=(4, 4, 4))
+    config = Config("loupe", ("ant", "bee"), None, None, 16, {"widths": [4, 4, 4]}, {"source": "cifar10"})
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "config.json").write_text("{}")
+    save_model(tmp_path / "r" / "model.safetensors", net, config)
+    for words in (["show", "feature-maps", "r", "--channels", "0"], ["layers", "r"]):
+        ended = run(*words)
+        assert ended.code == 0 and "torchloupe data get cifar10" in ended.err and "170 MB" in ended.err
+    asked: list[str] = []
+
+    def fetch(*_: Any, **__: Any) -> Path:
+        asked.append("yes")
+        return home / "pets"
+
+    monkeypatch.setattr("torchloupe.data.auto.download", fetch)
+    ended = run("show", "feature-maps", "r", "--data", "cifar10", "--channels", "0")
+    assert ended.code == 0 and asked == ["yes"] and "downloading cifar10 (170 MB)" in ended.err
+
+
+def test_pictures_of_the_shipped_network_are_of_its_name(run: Run, tmp_path: Path) -> None:
+    assert run("show", "filters", "cifar10").code == 0  # this makes a folder of that name
+    file = Path("cifar10/pictures/filters/conv1.json")
+    for path in (file, tmp_path / "a.json"):
+        if path != file:
+            assert run("show", "filters", "cifar10", "--out", "a.png").code == 0
+        told = json.loads(path.read_text())
+        assert told["model"] == "cifar10"
+        assert run("again", path).code == 0
+        for old in ("torchloupe/shipped", "torchloupe/checkpoints/shipped"):
+            path.write_text(json.dumps({**told, "model": f"../gone/site-packages/{old}/cifar10"}))
+            assert run("again", path, "--out", "new").code == 0

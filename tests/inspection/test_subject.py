@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from nets import Calls
 from torchloupe.checkpoints.file import Config, read_tensors, save_tensors
 from torchloupe.checkpoints.open import Origin
-from torchloupe.data.dataset import Dataset, Split
+from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import spread_out
 from torchloupe.errors import DataError
-from torchloupe.inspection.layer_table import rows_of
+from torchloupe.features.hooks import OUTPUT
+from torchloupe.inspection.layer_table import counted, layer_table
 from torchloupe.inspection.subject import Subject, keep_statistics, subject
 from torchloupe.models.network import Network, wrap
 from torchloupe.synthesis.image_statistics import PictureStatistics, generic, measure
@@ -132,10 +133,11 @@ def test_what_was_kept_is_told_where_the_data_are_gone(tmp_path: Path, loads: li
         found = gone.health(["relu"])
         assert found is not None and gone.dataset() is None and not seen
     for name, value in vars(known["relu"]).items():
-        assert torch.equal(getattr(found["relu"], name).nan_to_num(9), value.nan_to_num(9))
+        one, other = torch.as_tensor(getattr(found["relu"], name)), torch.as_tensor(value)
+        assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
     assert gone.seen["classes"] == ["a", "b"] and gone.health(["norm"]) is None, "what was not kept is not known"
-    other = network(tmp_path, source="lost", mean=0.25)
-    assert Subject(other).health(["relu"]) is None, "another normalisation"
+    unlike = network(tmp_path, source="lost", mean=0.25)
+    assert Subject(unlike).health(["relu"]) is None, "another normalisation"
     with torch.no_grad():
         bare: Any = lost.bare
         bare.stem.weight[0] *= 2
@@ -165,8 +167,8 @@ def test_dead_channels_are_counted_on_all_classes_of_a_sorted_data_set() -> None
     net = wrap(
         nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(3 * SIDE**2, 2)), mean=None, std=None, size=SIDE, classes=2
     )
-    rows, measured = rows_of(Subject(net, data), 10)
-    assert measured == 10 and rows[0]["dead"] == 0, "the channels are alive on the second class"
+    rows = layer_table(Subject(net, data), 10)
+    assert rows[0].images == 10 and rows[0].dead == 0, "the channels are alive on the second class"
 
 
 def plain_best(net: Network, images: Tensor) -> Tensor:
@@ -274,24 +276,44 @@ def test_titles_and_subjects() -> None:
 
 def test_the_table_of_layers() -> None:
     net, data = network(), dataset()
-    rows, _ = rows_of(Subject(net, data), 6)
-    table = {row["name"]: row for row in rows}
+    rows = layer_table(Subject(net, data), 6)
+    table = {row.name: row for row in rows}
     assert list(table) == ["stem", "norm", "relu", "pool", "deep.0", "deep", "fc"], "in order of their first ends"
-    outputs = [[6, 5, 7], [6, 5, 7], [6, 5, 7], [6, 2, 3], [4, 2, 3], [4, 2, 3], [2]]
-    assert [row["output"] for row in rows] == outputs
+    assert [row.output for row in rows] == [(6, 5, 7)] * 3 + [(6, 2, 3)] + [(4, 2, 3)] * 2 + [(2,)]
     kinds = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d", "Conv2d", "Sequential", "Linear"]
-    assert [row["kind"] for row in rows] == kinds
-    assert [row["kernel"] for row in rows] == ["3x5/2", "", "", "2x2/2", "1x1", "", ""]
-    assert [row["times"] for row in rows] == [1, 1, 2, 1, 1, 1, 1]
-    assert [row["parameters"] for row in rows] == [6 * 3 * 15, 12, 0, 0, 28, 0, 10]
-    assert sum(row["parameters"] for row in rows) == sum(p.numel() for p in net.parameters())
-    assert [row["field"] for row in rows] == [(3, 5), (3, 5), (3, 5), (5, 6), (5, 6), (5, 6), None]
-    assert not any(row["clipped"] for row in rows)
+    assert [row.kind for row in rows] == kinds
+    assert [row.kernel for row in rows] == ["3x5/2", "", "", "2x2/2", "1x1", "", ""]
+    assert [row.times for row in rows] == [1, 1, 2, 1, 1, 1, 1]
+    assert [row.parameters for row in rows] == [6 * 3 * 15, 12, 0, 0, 28, 28, 10], "deep's are those of deep.0"
+    assert [row.field for row in rows] == [(3, 5), (3, 5), (3, 5), (5, 6), (5, 6), (5, 6), None]
+    assert not any(row.clipped for row in rows)
     weight = net.get_submodule("stem").weight
     assert isinstance(weight, Tensor)
     influence = weight.detach().sum(0).abs().mean(0)
     strong = int((influence >= 0.0455 * influence.max()).sum())
-    assert table["stem"]["effective_field"] == pytest.approx(strong**0.5) and table["fc"]["effective_field"] is None
+    assert table["stem"].effective_field == pytest.approx(strong**0.5) and table["fc"].effective_field is None
+
+
+def test_the_table_of_some_layers_and_the_output() -> None:
+    studied = Subject(network(), dataset())
+    every = {row.name: row for row in layer_table(studied, 6)}
+    some = layer_table(studied, 6, layers=["deep", "stem", OUTPUT])
+    assert some[:2] == [every["deep"], every["stem"]]
+    assert (some[2].name, some[2].kind, some[2].output, some[2].parameters) == (OUTPUT, "logits", (), 0)
+    assert some[2].dead is not None and some[2].images == 6
+
+
+def test_what_is_refused_leaves_the_rest_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+
+    def attempt(what: str, layer: str, make: Any) -> Any:
+        if what in ("health", "effective field"):
+            refused.append(layer)
+            return None
+        return make()
+
+    rows = layer_table(Subject(network(), dataset()), 6, layers=["stem"], attempt=attempt)
+    assert refused == ["all", "stem"] and rows[0].dead is rows[0].effective_field is None and rows[0].field == (3, 5)
 
 
 def test_the_table_counts_dead_channels_on_so_many_pictures() -> None:
@@ -300,18 +322,106 @@ def test_the_table_counts_dead_channels_on_so_many_pictures() -> None:
     for asked, count in ((2, 2), (99, 11)):
         net = network()
         bare: Any = net.bare
-        rows, counted = rows_of(Subject(net, data), asked)
+        rows = layer_table(Subject(net, data), asked)
         chosen = data.test.images[torch.arange(count) * 11 // count]
         with torch.no_grad():
             features = F.relu(bare.norm(bare.stem((chosen / 255 - 0.5) / 0.25)))
         alive = features.flatten(2).any(2).double().mean(0)
         shares.append(float((alive < 0.01).double().mean()))
-        table = {row["name"]: row["dead"] for row in rows}
-        assert counted == count and table["relu"] == pytest.approx(shares[-1]) and table["stem"] == 0
+        table = {row.name: row.dead for row in rows}
+        assert counted(rows) == str(count) and table["relu"] == pytest.approx(shares[-1]) and table["stem"] == 0
     assert shares[0] > shares[1] == pytest.approx(1 / 6)
 
 
-def test_the_table_without_pictures_does_not_guess_what_is_dead() -> None:
+def test_the_table_counts_on_the_images_that_a_report_counted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [row.name for row in layer_table(Subject(network()), 0)]
+    Subject(network(), dataset()).health(names, most=4)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("torchloupe.inspection.subject.health", refuse)
+    rows = layer_table(Subject(network(), dataset()), 3)
+    assert {row.images for row in rows} == {4} and counted(rows) == "4"
+
+
+def test_the_table_without_pictures_does_not_guess_what_is_dead(tmp_path: Path, loads: list[str]) -> None:
     for studied, count in ((Subject(network()), 5), (Subject(network(), dataset()), 0)):
-        rows, counted = rows_of(studied, count)
-        assert counted == 0 and [row["dead"] for row in rows] == [None] * 7
+        rows = layer_table(studied, count)
+        assert counted(rows) == "" and [row.dead for row in rows] == [None] * 7
+    Subject(network(tmp_path)).health(["relu"])
+    rows = layer_table(Subject(network(tmp_path, source="lost")), 5)
+    assert [row.name for row in rows if row.dead is not None] == ["relu"] and counted(rows) == "11"
+
+
+def test_each_layer_says_on_how_many_images_it_was_measured() -> None:
+    data = dataset()
+    studied = Subject(network(), data)
+    assert studied.health(["relu"], most=4) is not None
+    found = studied.health(["deep"], most=11)
+    assert found is not None and (found["relu"].images, found["deep"].images) == (4, 11)
+    assert studied.seen["pictures"] == 4, "of all layers so many, of some more"
+    torch.testing.assert_close(found["relu"].best, plain_best(network(), data.test.images[spread_out(11, 4)]))
+    later = Subject(network(), data)
+    with counting(later.model) as seen:
+        read = later.health(["relu", "deep"], most=4)
+        assert read is not None and (read["relu"].images, read["deep"].images) == (4, 11) and not seen
+        read = later.health(["relu"], most=11)
+        assert read is not None and read["relu"].images == 11 and sum(seen) >= 11, "few images are no answer for many"
+
+
+def test_health_that_an_earlier_version_stored_says_one_number_for_all_layers(cache_folder: Path) -> None:
+    data = dataset()
+    Subject(network(), data).health(["relu"], most=4)
+    (file,) = (cache_folder / "models").glob("health-*")
+    tensors, about = read_tensors(file)
+    old = {name: tensor for name, tensor in tensors.items() if not name.endswith("/images")}
+    assert len(old) < len(tensors)
+    save_tensors(file, old, {**about, "pictures": 5})
+    studied = Subject(network(), data)
+    with counting(studied.model) as seen:
+        found = studied.health(["relu"], most=4)
+        assert found is not None and found["relu"].images == 5 and not seen
+
+
+def test_the_strongest_of_few_images_says_so() -> None:
+    studied = Subject(network(), dataset())
+    studied.health(["deep"])
+    studied.health(["relu"], most=4)
+    best = studied.best("relu")
+    assert best is not None and studied.counted("relu") == 4 and studied.counted("deep") == 11
+    assert studied.counted("stem") is None
+
+
+def test_looking_at_a_run_downloads_nothing_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def load(source: str, *, offline: bool, **_: Any) -> Dataset:
+        asked.append(offline)
+        if offline:
+            raise DataError("not here, and this run is offline")
+        return dataset(name=source)
+
+    monkeypatch.setattr("torchloupe.inspection.subject.data_sets.load", load)
+    studied = Subject(network(tmp_path, source="cifar10"), offline=False)
+    assert studied.dataset() is None and asked == [True]
+    for part in ("cifar10", "170 MB", "torchloupe data get cifar10"):
+        assert part in studied.missing
+    assert "offline" not in studied.missing
+    named = Subject(network(tmp_path, source="cifar10"), "cifar10", offline=False)
+    assert named.dataset() is not None and asked == [True, False], "what is asked for may be downloaded"
+    assert named.missing == ""
+
+
+def test_what_was_measured_on_other_data_is_not_the_runs_own(tmp_path: Path, cache_folder: Path) -> None:
+    own, other = dataset(), dataset(5, "other")
+    net = network(tmp_path, source="lost")
+    assert net.origin is not None
+    config = replace(net.origin.config, data={"source": "lost", "crc32": checksum(own)})
+    net.origin = replace(net.origin, word=str(tmp_path / "snapshots" / "epoch-1.safetensors"), config=config)
+    assert Subject(net, other).health(["relu"]) is not None
+    assert Subject(net).health(["relu"]) is None, "measured on other data"
+    assert Subject(net, own).health(["relu"]) is not None
+    assert Subject(net).health(["relu"]) is not None

@@ -26,7 +26,7 @@ class Origin:
     """Where a network comes from: enough to open it again."""
 
     word: str
-    """MODEL, `last` and `RUN@EPOCH` turned into paths."""
+    """MODEL, `last` and `RUN@EPOCH` turned into paths; the name of a network that comes with the package."""
     options: dict[str, Any]
     """What a network of the user's own was told."""
     config: Config
@@ -34,15 +34,6 @@ class Origin:
     title: str
     maker: Maker | None = None
     """The user's own network that they named for a file (`model=`); its snapshots are opened by it too."""
-
-
-def own_run(run: Path | None) -> Path | None:
-    """Return the run folder that results may go to: none for a network that comes with the package.
-
-    >>> own_run(Path("runs/pets")), own_run(None)
-    (PosixPath('runs/pets'), None)
-    """
-    return None if run is None or any(run == file.parent for file in SHIPPED.values()) else run
 
 
 @dataclass(frozen=True)
@@ -109,9 +100,28 @@ def open_model(
     network, config = load_model(path, model)
     folder = path.parent.parent if path.parent.name == "snapshots" else path.parent
     run = folder if (folder / "config.json").is_file() else None
-    title = run.name if run else path.stem
-    network.origin = Origin(str(run if run and path.parent == run else path), {}, config, run, title, model)
+    title = path.stem if run is None else _title(run, path)
+    final = run is not None and path == run / "model.safetensors"
+    network.origin = Origin(_shipped_as(path) or str(run if final else path), {}, config, run, title, model)
     return Loaded(network, config, run, title)
+
+
+def _title(run: Path, path: Path) -> str:
+    """Return what captions call a file of a run; each of its files has a title of its own."""
+    if path == run / "model.safetensors":
+        return run.name
+    return f"{run.name}@{path.stem.removeprefix('epoch-')}" if path.parent != run else f"{run.name}/{path.stem}"
+
+
+def _shipped_as(path: Path) -> str:
+    """Return the name of the network of the package that a file is; "" for any other file."""
+    return next((name for name, file in SHIPPED.items() if path.resolve() == file.resolve()), "")
+
+
+def _once_shipped(path: Path) -> str:
+    """Return the network of the package that a path in an installation meant, where that is gone or has moved."""
+    *_, above, room, name = "", "", "", *(part for part in path.parts if part != "checkpoints")
+    return name if (above, room) == ("torchloupe", "shipped") and name in SHIPPED else ""
 
 
 def find_weights(word: str) -> Path:
@@ -142,6 +152,8 @@ def find_weights(word: str) -> Path:
     if "@" in word:
         run, _, epoch = word.rpartition("@")
         return _of_snapshot(newest_run() if run == "last" else _folder(run), epoch)
+    if name := _once_shipped(path):
+        return SHIPPED[name]
     return _unknown(word)
 
 

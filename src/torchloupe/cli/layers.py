@@ -1,22 +1,27 @@
 """`torchloupe layers`."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack, study
 from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
-    from torchloupe.inspection.subject import Subject
+    from torchloupe.inspection.layer_table import LayerRow
 
 
 @click.command()
 @click.argument("model")
 @click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
 @click.option(
-    "--pictures", type=click.IntRange(1), default=2000, show_default=True, help="Test pictures for dead channels."
+    "--pictures",
+    type=click.IntRange(1),
+    default=2000,
+    show_default=True,
+    help="Test pictures for dead channels, at least.",
 )
 @click.option("--no-data", is_flag=True, help="Leave out the share of dead channels.")
 @stack(foreign, device, loading, quiet, json_)
@@ -27,48 +32,49 @@ def layers(model: str, **options: Any) -> None:
     4.55 % of its maximum; side of a square of equal area). Dead: share of channels that are non-zero on less than 1 %
     of the pictures.
     """
-    from torchloupe.inspection.layer_table import rows_of
-    from torchloupe.inspection.subject import Subject
+    from torchloupe.inspection.layer_table import counted, layer_table
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     network = open_named(model, options).network.to(pick_device(options["device"]))
-    studied = Subject(network, options["data"], offline=options["offline"])
+    studied = study(network, options, console, read=not options["no_data"])
     with console.progress("layers") as tick:
-        count = 0 if options["no_data"] else options["pictures"]
-        rows, measured = rows_of(studied, count, tick)
+        rows = layer_table(studied, 0 if options["no_data"] else options["pictures"], progress=tick)
+    total = sum(p.numel() for p in network.parameters())
     if options["as_json"]:
-        click.echo(json.dumps({"layers": rows, "pictures": measured}))
+        least = min((row.images for row in rows if row.dead is not None), default=0)
+        click.echo(json.dumps({"parameters": total, "layers": [asdict(row) for row in rows], "pictures": least}))
         return
-    _print(rows, studied)
-    where = f"on {measured:,} test pictures" if measured else "unknown without pictures: give --data"
-    console.say(f"\nfield: theoretical, effective (pixels; * cut by the picture's edge). dead: {where}.")
+    _print(rows, f"{studied.title}: {total:,} parameters")
+    where = f"on {counted(rows)} test pictures" if counted(rows) else "unknown without pictures: give --data"
+    console.say(
+        "\nparameters: of a layer and of all in it. "
+        f"field: theoretical, effective (pixels; * cut by the picture's edge). dead: {where}."
+    )
 
 
-def _print(rows: list[dict[str, Any]], studied: "Subject") -> None:
+def _print(rows: "list[LayerRow]", heading: str) -> None:
     head = ("layer", "kind", "output", "parameters", "kernel", "field", "dead")
     cells = [[_cell(row, name) for name in head] for row in rows]
     widths = [max(len(line[i]) for line in [list(head), *cells]) for i in range(len(head))]
-    click.echo(f"{studied.title}: {sum(row['parameters'] for row in rows):,} parameters\n")
+    click.echo(f"{heading}\n")
     for line in [list(head), *cells]:
         left = [f"{text:<{widths[i]}}" for i, text in enumerate(line[:3])]
         right = [f"{text:>{widths[i + 3]}}" for i, text in enumerate(line[3:])]
         click.echo("  ".join([*left, *right]).rstrip())
 
 
-def _cell(row: dict[str, Any], name: str) -> str:
+def _cell(row: "LayerRow", name: str) -> str:
     if name == "layer":
-        return str(row["name"]) + (f"  (runs {row['times']} times)" if row["times"] > 1 else "")
+        return row.name + (f"  (runs {row.times} times)" if row.times > 1 else "")
     if name == "output":
-        return " x ".join(map(str, row["output"]))
+        return " x ".join(map(str, row.output))
     if name == "parameters":
-        return f"{row['parameters']:,}" if row["parameters"] else ""
-    if name == "kernel":
-        return str(row["kernel"])
+        return f"{row.parameters:,}" if row.parameters else ""
     if name == "field":
-        if row["field"] is None:
+        if row.field is None or row.effective_field is None:
             return ""
-        return f"{max(row['field'])}{'*' if row['clipped'] else ''}, {row['effective_field']:.0f}"
+        return f"{max(row.field)}{'*' if row.clipped else ''}, {row.effective_field:.0f}"
     if name == "dead":
-        return "–" if row["dead"] is None else f"{row['dead']:.0%}"
-    return str(row[name])
+        return "–" if row.dead is None else f"{row.dead:.0%}"
+    return str(getattr(row, name))

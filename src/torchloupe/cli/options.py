@@ -14,6 +14,8 @@ from torchloupe.training.config import TrainConfig, help_of
 if TYPE_CHECKING:
     from torchloupe.checkpoints.open import Loaded
     from torchloupe.data.dataset import Dataset
+    from torchloupe.inspection.subject import Subject
+    from torchloupe.models.network import Network
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -148,6 +150,20 @@ def load_data(
     for note in dataset.notes:
         console.say(f"Note: {note}")
     return dataset
+
+
+def study(network: "Network", options: dict[str, Any], console: Console, *, read: bool = True) -> "Subject":
+    """Return the network with its data; those of `--data` are read at once (unless not `read`), or downloaded.
+
+    Looking at a network never downloads the data of its run: what is missing is said.
+    """
+    from torchloupe.inspection.subject import Subject
+
+    how = {"offline": options["offline"], "skip_bad": options["skip_bad"]}
+    given = options["data"]
+    if given is not None and read:
+        given = load_data(given, console, size=network.size, **how)
+    return Subject(network, given, say=_teller(console), **how)
 
 
 def _teller(console: Console) -> Callable[[str], None]:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, STAND_IN, device, foreign, json_, loading, looks, open_named, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    STAND_IN,
+    device,
+    foreign,
+    json_,
+    loading,
+    looks,
+    open_named,
+    quiet,
+    stack,
+    study,
+)
 from torchloupe.runtime.console import Console, duration
 
 if TYPE_CHECKING:
@@ -18,7 +30,11 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--pictures", multiple=True, help="Files or folders, test:0-15, train:0-15 or samples; may be repeated.")
 @click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder (default: RUN/pictures).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder (default: RUN/pictures; of RUN@EPOCH: RUN/snapshots/pictures-EPOCH).",
+)
 @click.option(
     "--format", "suffix", type=click.Choice(["png", "svg", "pdf", "jpg", "webp"]), default="png", show_default=True
 )
@@ -30,23 +46,23 @@ def pictures(model: str, **options: Any) -> None:
     Sample pictures, filters, all maps of the first and the last layer, pictures reconstructed by one filter and by all
     (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
     """
-    from torchloupe.checkpoints.open import own_run
     from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.picture_set import make
+    from torchloupe.inspection.places import images_folder
     from torchloupe.inspection.run import images_to_inspect
-    from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in FigureStyle.__dataclass_fields__ if options.get(name) is not None}
     began = time.monotonic()
     network = open_named(model, options).network.to(pick_device(options["device"]))
-    studied = Subject(network, options["data"], offline=options["offline"])
+    studied = study(network, options, console)
     images = images_to_inspect(studied, options["pictures"] or None, options["seed"])
     if not options["pictures"] and studied.dataset() is None:
         console.say(STAND_IN)
-    run = own_run(studied.origin.run if studied.origin else None)
-    folder = options["out"] or (run or Path(studied.title.rpartition(":")[2])) / "pictures"
+    origin = studied.origin
+    run, word = (origin.run, origin.word) if origin else (None, "")
+    folder = options["out"] or images_folder(run, word, studied.title)
     with console.progress("pictures") as tick:
         made = make(
             studied,

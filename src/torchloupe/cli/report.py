@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack
+from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack, study
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console, duration
 
@@ -34,12 +34,11 @@ def report(model: str, **options: Any) -> None:
 
     With --as latex or markdown: figures, tables, captions, methods and references to hand in, in a .zip.
     """
-    from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     network = open_named(model, options).network.to(pick_device(options["device"]))
-    studied = Subject(network, options["data"], offline=options["offline"], skip_bad=options["skip_bad"])
+    studied = study(network, options, console)
     if options["kind"] != "html":
         _check_kind(options)
         _hand_in(studied, options, console)
@@ -55,15 +54,10 @@ def report(model: str, **options: Any) -> None:
 
 def place(studied: "Subject") -> Path:
     """Return where a report goes by default: into the run, else beside where the command was called."""
-    from torchloupe.checkpoints.open import own_run
-    from torchloupe.runs.folder import is_writable
+    from torchloupe.inspection.places import report_file
 
-    run = own_run(studied.origin.run if studied.origin else None)
-    if run is not None and is_writable(run):
-        word = studied.origin.word if studied.origin else ""
-        return run / "report.html" if word == str(run) else run / "snapshots" / f"report-{Path(word).stem}.html"
-    name = re.sub(r"[^\w.-]+", "-", Path(studied.title.rpartition(":")[2]).stem).strip("-") or "report"
-    return Path(f"{name}-report.html")
+    origin = studied.origin
+    return report_file(origin.run if origin else None, origin.word if origin else "", studied.title)
 
 
 def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "ReportFile":

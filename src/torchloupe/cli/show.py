@@ -6,14 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, STAND_IN, device, foreign, json_, loading, looks, open_named, quiet, stack
-from torchloupe.errors import UsageError, did_you_mean
+from torchloupe.cli.options import (
+    DATA_HELP,
+    STAND_IN,
+    device,
+    foreign,
+    json_,
+    loading,
+    looks,
+    open_named,
+    quiet,
+    stack,
+    study,
+)
+from torchloupe.errors import did_you_mean
 from torchloupe.inspection.catalog import METHODS, Method
 from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
     from torchloupe.inspection.result import Result
-    from torchloupe.inspection.subject import Subject
 
 
 class Methods(click.Group):
@@ -103,15 +114,15 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     from torchloupe.figures.sheet import check
     from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.inputs import indices
+    from torchloupe.inspection.places import image_file
     from torchloupe.inspection.run import run
-    from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in FigureStyle.__dataclass_fields__ if options.get(name) is not None}
     check(FigureStyle(**look))  # told before anything is computed
     network = open_named(model, options).network.to(pick_device(options["device"]))
-    studied = Subject(network, options["data"], offline=options["offline"])
+    studied = study(network, options, console, read=row.takes != "nothing")
     every = options.get("channels", "all") == "all"
     with console.progress(row.name) as tick:
         made = run(
@@ -126,22 +137,11 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
         )
     if made.images_taken is not None and not options.get("pictures") and studied.dataset() is None:
         console.say(STAND_IN)
-    files = made.save(_target(options["out"], row, made, studied), **look)
+    origin = studied.origin
+    run_folder, word = (origin.run, origin.word) if origin else (None, "")
+    file = image_file(options["out"], row.name, made.result.layer, run=run_folder, word=word, title=studied.title)
+    files = made.save(file, **look)
     tell(made, files, console, as_json=options["as_json"])
-
-
-def _target(out: Path | None, row: Method, made: "Result", studied: "Subject") -> Path:
-    name = f"{made.result.layer.replace('.', '-') if made.result.layer != 'output' else 'output'}.png"
-    if out is None:
-        from torchloupe.checkpoints.open import own_run
-
-        run = own_run(studied.origin.run if studied.origin else None)
-        return (run or Path(f"{studied.title.rpartition(':')[2]}")) / "pictures" / row.name / name
-    if out.suffix and not out.is_dir():
-        return out
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"'{out}' is neither a folder nor a picture file's name. Give --out FILE.png or a folder.")
-    return out / f"{row.name}-{name}"
 
 
 def tell(made: "Result", files: list[Path], console: Console, *, as_json: bool) -> None:

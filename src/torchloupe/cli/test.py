@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from torchloupe.evaluation.accuracy import Evaluation
 
 
-WRITTEN = ("test", "predictions", "confusion", "mistakes")
+OUT_HELP = (
+    "Folder for the results (default: RUN; on other data than the run's own RUN/test-DATA; of RUN@EPOCH "
+    "RUN/snapshots/test-EPOCH; --split train: train-split in there)."
+)
 
 
 @click.command()
@@ -28,10 +31,11 @@ WRITTEN = ("test", "predictions", "confusion", "mistakes")
 )
 @click.option("--tta", is_flag=True, help="Also measure with the mirrored picture averaged in.")
 @click.option("--batch", type=click.IntRange(1), default=500, show_default=True, help="Pictures at a time.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the results (default: the run's).")
+@click.option("--out", type=click.Path(path_type=Path), help=OUT_HELP)
 @stack(foreign, device, loading, quiet, json_)
 def test(model: str, **options: Any) -> None:
     """Test MODEL: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
+    from torchloupe.inspection.places import results_folder
     from torchloupe.runs.results import write_verdict
 
     console = Console(options["quiet"] or options["as_json"])
@@ -51,7 +55,9 @@ def test(model: str, **options: Any) -> None:
         raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
     evaluation, figures = _measure(loaded, dataset, split, options, console)
     figures = {"model": model, "data": dataset.name, "split": options["split"], **figures}
-    folder = options["out"] or folder_for(model, loaded, options["split"])
+    other, origin = _other(loaded, dataset, figures, options["data"]), loaded.network.origin
+    word = origin.word if origin else ""
+    folder = options["out"] or results_folder(loaded.run, word, loaded.title, split=options["split"], other=other)
     write_verdict(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
     if options["as_json"]:
         click.echo(json.dumps(figures))
@@ -59,6 +65,8 @@ def test(model: str, **options: Any) -> None:
         click.echo(f"{figures['accuracy']:.4f}")
     else:
         _tell(evaluation, figures, folder, console)
+        if other and not options["out"]:
+            console.say(f"These are of other data than the network's own, '{printable(other)}': in a folder apart.")
 
 
 def _measure(
@@ -87,16 +95,13 @@ def _measure(
     return evaluation, figures
 
 
-def folder_for(model: str, loaded: "Loaded", split: str) -> Path:
-    """Return where results go by default: into the run; those of a snapshot or of train into folders of their own."""
-    from torchloupe.checkpoints.open import own_run
-
-    if own_run(loaded.run) is None or loaded.run is None:
-        base = Path(f"{Path(loaded.title.rpartition(':')[2]).stem}-test")
-    else:
-        epoch = model.rpartition("@")[2] if "@" in model and not Path(model).exists() else ""
-        base = loaded.run / "snapshots" / f"test-{epoch}" if epoch else loaded.run
-    return base / "train-split" if split == "train" else base
+def _other(loaded: "Loaded", dataset: "Dataset", figures: dict[str, Any], given: str | None) -> str:
+    """Return the name of data that are not those the network was trained on; "" for its own."""
+    own = loaded.config.data
+    if given is None or own is None:
+        return ""
+    same = own["crc32"] == figures["crc32"] if own.get("crc32") else own.get("source") == dataset.source
+    return "" if same else dataset.name
 
 
 def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:

@@ -33,6 +33,8 @@ class ChannelHealth:
     """Mean activation over the pictures of each class; NaN for a class without any. No columns without labels."""
     selectivity: Float[Tensor, "c"]
     """Share of the activation's variance over pictures that lies between the classes (η², Pearson 1905), in [0, 1]."""
+    images: int = 0
+    """On how many images it was measured."""
 
     @property
     def dead(self) -> Bool[Tensor, "c"]:
@@ -78,8 +80,16 @@ class _Sums:
         selectivity = torch.where(varied, between / self.squares, 0).clamp(0, 1)
         if not len(self.class_count):
             selectivity.fill_(torch.nan)
-        parts = (self.mean, std, self.alive / self.count, class_mean, selectivity)
-        return ChannelHealth(self.best.float(), self.best_index, *(part.float() for part in parts))
+        return ChannelHealth(
+            best=self.best.float(),
+            best_index=self.best_index,
+            mean=self.mean.float(),
+            std=std.float(),
+            live=(self.alive / self.count).float(),
+            class_mean=class_mean.float(),
+            selectivity=selectivity.float(),
+            images=self.count,
+        )
 
 
 def health(

@@ -1,57 +1,144 @@
 """The layers of a network with what each does: shapes, parameters, receptive fields, dead channels."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from torchloupe.data.subsets import spread_out
-from torchloupe.evaluation.channels import health
-from torchloupe.features.receptive import effective_side, noise_pictures, receptive_fields
+from torchloupe.evaluation.channels import ChannelHealth
+from torchloupe.features.hooks import OUTPUT
+from torchloupe.features.receptive import Field, effective_side, noise_pictures, receptive_fields
 from torchloupe.features.trace import Call, example, trace
 from torchloupe.inspection.subject import Subject
 from torchloupe.runtime.progress import Progress
 
+T = TypeVar("T")
 
-def rows_of(
-    studied: Subject, pictures: int, progress: Progress | None = None, picture: Tensor | None = None
-) -> tuple[list[dict[str, Any]], int]:
-    """Return a row a layer, in the order of their first ends, and on how many test pictures dead channels were counted.
 
-    `picture`: of the size and channels that the network takes (default: a grey one).
+class Attempt(Protocol):
+    """Makes one part of a table: what, of which layer (or `all`), and the function that makes it."""
+
+    def __call__(self, what: str, layer: str, make: Callable[[], T], /) -> T | None:
+        """Return the part, or None where it may be left out."""
+
+
+def at_once(what: str, layer: str, make: Callable[[], T]) -> T:
+    """Make a part; an error in it is the caller's.
+
+    >>> at_once("shape", "all", lambda: 3)
+    3
+    """
+    return make()
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """What one layer is and does."""
+
+    name: str
+    kind: str
+    """Class of the module; `logits` for the network's output."""
+    output: tuple[int, ...] = ()
+    """Channels, and height and width where there are any; empty for the network's output."""
+    parameters: int = 0
+    """Of the layer and of all layers in it."""
+    kernel: str = ""
+    times: int = 1
+    """How often it runs in one pass."""
+    field: tuple[int, int] | None = None
+    """Height and width of what a position can see, in pixels."""
+    clipped: bool = False
+    """The field is cut by the image's edge."""
+    effective_field: float | None = None
+    """Side in pixels of a square of the area where a position's gradient is at least 4.55 % of its maximum."""
+    dead: float | None = None
+    """Share of channels that are non-zero on less than 1 % of the images; None where it was not measured."""
+    images: int = 0
+    """On how many test images `dead` was measured."""
+
+
+def layer_table(
+    studied: Subject,
+    images: int,
+    *,
+    layers: Sequence[str] | None = None,
+    picture: Tensor | None = None,
+    attempt: Attempt = at_once,
+    progress: Progress | None = None,
+) -> list[LayerRow]:
+    """Return a row a layer: of `layers` in their order, else of all in the order of their first ends.
+
+    `images`: test images that dead channels are counted on, at least (0: they are not counted). `picture`: of the size
+    and channels that the network takes (default: a grey one). `attempt` makes each part that may be refused.
 
     >>> from torch import nn
-    >>> rows, _ = rows_of(Subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), 0)
-    >>> rows[0]["kernel"], rows[0]["field"]
-    ('3x3', (3, 3))
+    >>> rows = layer_table(Subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), 0)
+    >>> rows[0].kernel, rows[0].field, rows[0].parameters
+    ('3x3', (3, 3), 112)
     """
     model = studied.model
     grey = example(model) if picture is None else picture[:1]
-    calls = [call for call in trace(model, grey) if call.channels is not None]
+    calls = {call.name: call for call in trace(model, grey) if call.channels is not None}
+    names = list(calls if layers is None else layers)
     sides = (int(grey.shape[2]), int(grey.shape[3]))
-    fields, noise = receptive_fields(model, sides), noise_pictures(sides, colours=int(grey.shape[1]))
-    split = studied.pictures() if pictures else None
-    alive = {}
-    if split is not None:
-        chosen = spread_out(len(split), pictures)
-        alive = health(model, split.images[chosen], size=studied.size, progress=progress)
-    rows = []
-    for call in calls:
-        field = fields.get(call.name) if call.sides != (1, 1) or len(call.shape) == 4 else None
-        rows.append(
-            {
-                "name": call.name,
-                "kind": type(call.module).__name__,
-                "output": [call.channels, *call.sides] if len(call.shape) == 4 else [call.channels],
-                "parameters": sum(p.numel() for p in call.module.parameters(recurse=False)),
-                "kernel": _kernel(call),
-                "times": call.times,
-                "field": None if field is None else field.size,
-                "clipped": False if field is None else field.clipped,
-                "effective_field": None if field is None else effective_side(model, call.name, noise),
-                "dead": float(alive[call.name].dead.float().mean()) if call.name in alive else None,
-            }
-        )
-    return rows, 0 if split is None else min(pictures, len(split))
+    wanted = None if layers is None else names
+    known = attempt("health", "all", lambda: _health(studied, names, images, progress)) if images else None
+    fields = attempt("receptive fields", "all", lambda: receptive_fields(model, sides, wanted)) or {}
+    noise = noise_pictures(sides, colours=int(grey.shape[1]))
+
+    def effective(name: str) -> float | None:
+        return attempt("effective field", name, lambda: effective_side(model, name, noise))
+
+    return [_row(name, calls.get(name), fields.get(name), (known or {}).get(name), effective) for name in names]
+
+
+def counted(rows: Sequence[LayerRow]) -> str:
+    """Say on how many test images dead channels were counted; "" where they were not.
+
+    >>> counted([LayerRow("a", "ReLU", dead=0, images=n) for n in (200, 2000)]), counted([LayerRow("a", "ReLU")])
+    ('200 to 2,000', '')
+    """
+    found = sorted({row.images for row in rows if row.dead is not None})
+    return " to ".join(f"{n:,}" for n in dict.fromkeys([found[0], found[-1]])) if found else ""
+
+
+def _health(
+    studied: Subject, names: list[str], images: int, progress: Progress | None
+) -> dict[str, ChannelHealth] | None:
+    """Return the health of these layers; without data of those of which it is stored."""
+    found = studied.health(names, progress, most=images)
+    if found is None:
+        return {name: one[name] for name in names if (one := studied.health([name], most=images)) is not None}
+    return found
+
+
+def _row(
+    name: str,
+    call: Call | None,
+    field: Field | None,
+    health: ChannelHealth | None,
+    effective: Callable[[str], float | None],
+) -> LayerRow:
+    dead = None if health is None else float(health.dead.float().mean())
+    images = 0 if health is None else health.images
+    if call is None or name == OUTPUT:
+        return LayerRow(name, "logits", dead=dead, images=images)
+    maps = len(call.shape) == 4
+    sees = field if maps or call.sides != (1, 1) else None
+    return LayerRow(
+        name=name,
+        kind=type(call.module).__name__,
+        output=(call.channels or 0, *call.sides) if maps else (call.channels or 0,),
+        parameters=sum(p.numel() for p in call.module.parameters()),
+        kernel=_kernel(call),
+        times=call.times,
+        field=None if sees is None else (int(sees.size[0]), int(sees.size[1])),
+        clipped=sees is not None and sees.clipped,
+        effective_field=None if sees is None else effective(name),
+        dead=dead,
+        images=images,
+    )
 
 
 def _kernel(call: Call) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from torchloupe.checkpoints.file import Maker, read_tensors
-from torchloupe.checkpoints.open import is_factory, open_model
+from torchloupe.checkpoints.open import SHIPPED, is_factory, open_model
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.inspection.inputs import Images
 from torchloupe.inspection.result import Result
@@ -115,6 +115,8 @@ def _images(told: dict[str, Any], file: Path) -> Any:
 
 def _seen_from(word: str, folder: Path) -> str:
     """Undo what the manifest did to a path: it is relative to the JSON's folder."""
+    if word in SHIPPED:
+        return word
     name, colon, rest = word.rpartition(":") if is_reference(word) else (word, "", "")
     path = folder / name
     return str(path) + colon + rest if path.exists() else word

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchloupe.checkpoints.file import save_tensors
+from torchloupe.checkpoints.open import SHIPPED
 from torchloupe.errors import UsageError
 from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.catalog import Method, load_function
@@ -163,7 +164,7 @@ class Result:
 
 def _from(word: str, folder: Path) -> str:
     """Return a path as seen from a folder; what is no path stays as it is."""
-    if is_from_data(word):
+    if is_from_data(word) or word in SHIPPED:
         return word
     file, colon, name = word.rpartition(":") if is_reference(word) else (word, "", "")
     return os.path.relpath(Path(file).resolve(), folder.resolve()) + colon + name if Path(file).exists() else word

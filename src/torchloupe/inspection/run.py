@@ -145,8 +145,9 @@ def _needs(
         arguments["statistics"], told["statistics"] = studied.statistics()
     if "best" in method.needs:
         images = arguments.get("images")
-        arguments["best"] = studied.best(resolve(studied.model, layer, images), progress)
-        told["best_of"] = None if arguments["best"] is None else studied.seen.get("pictures")
+        named = resolve(studied.model, layer, images)
+        arguments["best"] = studied.best(named, progress)
+        told["best_of"] = None if arguments["best"] is None else studied.counted(named)
     return told
 
 

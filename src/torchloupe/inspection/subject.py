@@ -1,11 +1,12 @@
 """A network under study with what is known of it beside its weights: its data, their statistics, its channels' health.
 
-What takes a pass over the data is kept in the run's folder (or, without one, in the cache folder), so that it
-travels with the model and is not computed twice.
+What takes a pass over the data is stored in the run's folder (or, without one, in the cache folder), so that it
+travels with the model and is not computed twice: `places` says where, `kept` whether it still holds.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from torchloupe import data as data_sets
-from torchloupe.checkpoints.file import read_tensors, save_tensors
+from torchloupe.checkpoints.file import read_tensors
 from torchloupe.checkpoints.open import Origin, open_model
-from torchloupe.data.cache import cache_folder
 from torchloupe.data.dataset import Dataset, Split, checksum
+from torchloupe.data.downloads.mirrors import KNOWN
 from torchloupe.data.subsets import spread_out
-from torchloupe.errors import DataError, ModelError, ResourceError
+from torchloupe.errors import DataError, ModelError
 from torchloupe.evaluation.channels import ChannelHealth, health
 from torchloupe.features.trace import example
+from torchloupe.inspection import kept
+from torchloupe.inspection.places import caches, own_run
 from torchloupe.models.network import Network
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.image_statistics import PictureStatistics, generic, measure
@@ -33,8 +36,19 @@ FIGURES = 2
 """Changes when `ChannelHealth` does."""
 
 
+def silent(text: str) -> None:
+    """Say nothing.
+
+    >>> silent("Note: …")
+    """
+
+
 class Subject:
-    """A network and, once asked for, what its data say of it."""
+    """A network and, once asked for, what its data say of it.
+
+    Data that are given may be downloaded, unless `offline`; those of its run never are unasked. `say` gets sentences
+    for the user.
+    """
 
     def __init__(
         self,
@@ -44,16 +58,21 @@ class Subject:
         offline: bool = True,
         skip_bad: bool = False,
         title: str = "",
+        say: Callable[[str], None] = silent,
     ) -> None:
         self.model = model
         self._title = title
         self.origin: Origin | None = model.origin if isinstance(model, Network) else None
         self.size = model.size if isinstance(model, Network) else None
-        self._given, self._offline, self._skip_bad, self._lost = data, offline, skip_bad, False
+        self._given, self._offline, self._skip_bad, self._say = data, offline, skip_bad, say
+        self.missing = ""
+        """Why the data of its run are not at hand, and how to get them, once they were looked for."""
         self._dataset: Dataset | None = data if isinstance(data, Dataset) else None
         self._health: dict[str, ChannelHealth] = {}
+        self._asked: set[str] = set()
         self.seen: dict[str, Any] = {}
-        """What `health` was measured on, once it was asked for: data, number of pictures, classes."""
+        """What `health` was measured on, once it was asked for: data, classes, number of images (the least of all
+        layers asked for; `counted` says each layer's)."""
         self._weights = self._crc = ""
 
     @property
@@ -88,16 +107,25 @@ class Subject:
         return (self.origin.config.data or {}).get("source") if self.origin else None
 
     def dataset(self) -> Dataset | None:
-        """Return its data; None if none are known or, unasked for, they are not at hand any more."""
-        if self._dataset is None and self.source is not None and not self._lost:
+        """Return its data; None if none are known or those of its run are not at hand any more."""
+        if self._dataset is None and self.source is not None and not self.missing:
+            asked = self._given is not None
             try:
                 self._dataset = data_sets.load(
-                    self.source, size=self.size, offline=self._offline, skip_bad=self._skip_bad
+                    self.source,
+                    size=self.size,
+                    offline=self._offline or not asked,
+                    skip_bad=self._skip_bad,
+                    say=self._say,
                 )
-            except DataError:
-                if self._given is not None:
+            except DataError as error:
+                if asked:
                     raise
-                self._lost = True
+                self.missing = _missing(self.source, error)
+                self._say(f"Note: {self.missing}")
+                return None
+            for note in self._dataset.notes:
+                self._say(f"Note: {note}")
         return self._dataset
 
     @property
@@ -126,85 +154,120 @@ class Subject:
         if known is None:
             _, channels, height, width = example(self.model).shape
             return generic(height, width, channels), "generic"
-        return keep_statistics(run if self._given is None else None, known), known.name
+        return keep_statistics(own_run(run) if self._given is None else None, known), known.name
 
     def health(
         self, layers: list[str], progress: Progress | None = None, *, most: int = PICTURES
     ) -> dict[str, ChannelHealth] | None:
-        """Return what every channel of these layers does over (at most so many) test pictures; None where not known.
+        """Return what every channel of these layers does over (at least so many) test images; None where not known.
 
-        Without the pictures it is what was found and kept when they were there.
+        Each layer's `images` says on how many it was measured. Without the data it is what was found and stored when
+        they were there.
         """
-        if all(layer in self._health for layer in layers):
-            return self._health
         known, split = self.dataset(), self.pictures()
-        place = self.place() / f"health-{self.weights}.safetensors"
-        kept, found = _kept(place)
-        mine: dict[str, Any] = {"weights": self.weights, "figures": FIGURES}
-        if known is None or split is None:
-            if not mine.items() <= found.items() or any(layer not in kept for layer in layers):
-                return None
-            self._health, self.seen = {**self._health, **kept}, found
-            return self._health
-        chosen = spread_out(len(split), most)
-        mine |= {"data": known.name, "crc32": self.crc, "classes": list(known.classes)}
-        if mine.items() <= found.items() and found["pictures"] >= len(chosen):
-            self._health.update(kept)
-            chosen = spread_out(len(split), found["pictures"])
-        about = {**mine, "pictures": len(chosen)}
-        self.seen = about
-        missing = [layer for layer in layers if layer not in self._health]
-        if missing:
-            labels = split.labels[chosen]
-            told = health(
-                self.model, split.images[chosen], layers=missing, labels=labels, size=self.size, progress=progress
-            )
-            self._health |= {name: replace(each, best_index=chosen[each.best_index]) for name, each in told.items()}
-            _keep(place, _pack(self._health), about)
+        count = 0 if split is None else min(most, len(split))
+        if not all(self._enough(layer, count) for layer in layers):
+            self._recall()
+        missing = [layer for layer in layers if not self._enough(layer, count)]
+        if missing and (known is None or split is None):
+            return None
+        if missing and known is not None and split is not None:
+            chosen = spread_out(len(split), count)
+            images, labels = split.images[chosen], split.labels[chosen]
+            found = health(self.model, images, layers=missing, labels=labels, size=self.size, progress=progress)
+            self._health |= {name: replace(each, best_index=chosen[each.best_index]) for name, each in found.items()}
+            self.seen = {"data": known.name, "classes": list(known.classes)}
+            self._remember()
+        self._asked |= set(layers) & set(self._health)
+        if self._asked:
+            self.seen["pictures"] = min(self._health[layer].images for layer in self._asked)
         return self._health
 
+    def _enough(self, layer: str, count: int) -> bool:
+        return layer in self._health and self._health[layer].images >= count
+
+    def _recall(self) -> None:
+        """Read what was stored; of each layer what was measured on the most images counts."""
+        crc = self.crc or self._own_crc
+        found = list(kept.stored(self.caches, "health", weights=self.weights, crc=crc))
+        for tensors, about in found if crc else found[:1]:  # of unknown data: not of several
+            with suppress(KeyError, TypeError):
+                if about["figures"] != FIGURES:
+                    continue
+                self.seen = {**about, **self.seen}
+                for name, each in _unpack(tensors, int(about["pictures"])).items():
+                    if name not in self._health or each.images > self._health[name].images:
+                        self._health = {**self._health, name: each}
+
+    def _remember(self) -> None:
+        least = min(each.images for each in self._health.values())
+        about = {"weights": self.weights, "crc32": self.crc, "figures": FIGURES, **self.seen, "pictures": least}
+        kept.store(self.caches[0] / f"health-{self.weights}.safetensors", _pack(self._health), about)
+
+    def counted(self, layer: str) -> int | None:
+        """Return on how many images the health of a layer was measured; None where it is not known yet."""
+        return self._health[layer].images if layer in self._health else None
+
     def best(self, layer: str, progress: Progress | None = None) -> Tensor | None:
-        """Return the strongest activation of each channel of a layer over its test pictures; None without data."""
-        known = self.health([layer], progress)
+        """Return the strongest activation of each channel of a layer over its test images; None without data.
+
+        Where the layer's health is known already, of however few images, that is what is returned: `counted` says.
+        """
+        known = self._health if layer in self._health else self.health([layer], progress)
         return None if known is None else known[layer].best
 
+    def once(
+        self,
+        name: str,
+        about: Mapping[str, Any],
+        make: "Callable[[], kept.Tensors | None]",
+        *,
+        of_data: Collection[str] = (),
+    ) -> tuple[kept.Tensors, kept.About] | None:
+        """Return what was measured of its weights and data, or measure it now (see `kept.once`)."""
+        return kept.once(
+            name,
+            make,
+            about,
+            weights=self.weights,
+            crc=self.crc,
+            folders=self.caches,
+            own=self._own_crc,
+            of_data=of_data,
+        )
+
+    def holds(self, about: Mapping[str, Any]) -> bool:
+        """Tell whether a description is of these weights and of its data (those of its run, if they are not here)."""
+        return kept.holds(about, weights=self.weights, crc=self.crc or self._own_crc)
+
     @property
-    def owns_place(self) -> bool:
-        """What is measured on its data belongs into its run: the data are the run's own, the weights its last."""
-        if self.origin is None or self.origin.run is None or self._given is not None:
-            return False
-        return self.origin.word == str(self.origin.run)
+    def _own_crc(self) -> str | None:
+        return (self.origin.config.data or {}).get("crc32") if self.origin else None
 
-    def place(self) -> Path:
-        """Return the folder where what takes a pass over its data is kept."""
-        run = self.origin.run if self.origin else None
-        return run if run is not None and self.owns_place else self.cache()
+    @property
+    def caches(self) -> tuple[Path, ...]:
+        """The folders where what takes a pass over its data is stored: the first is written to, all are read."""
+        origin = self.origin
+        return caches(origin.run, origin.word, given=self._given is not None) if origin else caches()
 
-    def cache(self) -> Path:
-        """Return the same for networks without a run, and runs with other data."""
-        return cache_folder() / "models"
+
+def _missing(source: str, error: DataError) -> str:
+    """Say which data of a run are not at hand and how to get them."""
+    if source not in KNOWN:
+        return f"the data of this run are not at hand: {error}"
+    size = f"{KNOWN[source].size / 1e6:.0f} MB"
+    return (
+        f"{source}, the data of this run, is not on this machine, and looking at a run downloads nothing. "
+        f"Get it with `torchloupe data get {source}` ({size})."
+    )
 
 
 def keep_statistics(run: Path | None, dataset: Dataset) -> PictureStatistics:
-    """Measure spectrum and colours of a data set's train pictures; kept in the run's folder, if there is one."""
+    """Measure spectrum and colours of a data set's train pictures; stored in the run's folder, if there is one."""
     measured = measure(dataset.train.images)
     if run is not None:
-        _keep(run / "statistics.safetensors", measured.to_tensors(), {"data": dataset.name})
+        kept.store(run / "statistics.safetensors", measured.to_tensors(), {"data": dataset.name})
     return measured
-
-
-def _kept(path: Path) -> tuple[dict[str, ChannelHealth], dict[str, Any]]:
-    """Read what was kept; nothing if there is none or it is of another version."""
-    with suppress(ModelError, KeyError, TypeError):
-        tensors, about = read_tensors(path)
-        return _unpack(tensors), about
-    return {}, {}
-
-
-def _keep(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    with suppress(OSError, ResourceError):  # a read-only run: it is computed again the next time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(path, tensors, about)
 
 
 def subject(model: "Subject | nn.Module | str | Path", data: "Dataset | str | Path | None" = None) -> Subject:
@@ -219,12 +282,15 @@ def subject(model: "Subject | nn.Module | str | Path", data: "Dataset | str | Pa
 
 
 def _pack(known: dict[str, ChannelHealth]) -> dict[str, Tensor]:
-    return {f"{layer}/{name}": tensor for layer, each in known.items() for name, tensor in vars(each).items()}
+    return {
+        f"{layer}/{name}": torch.as_tensor(value) for layer, each in known.items() for name, value in vars(each).items()
+    }
 
 
-def _unpack(tensors: dict[str, Tensor]) -> dict[str, ChannelHealth]:
-    layers: dict[str, dict[str, Tensor]] = {}
+def _unpack(tensors: dict[str, Tensor], images: int) -> dict[str, ChannelHealth]:
+    """Return each layer's health; `images`: on how many, where a layer does not say (files of earlier versions)."""
+    layers: dict[str, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         layer, _, name = key.rpartition("/")
-        layers.setdefault(layer, {})[name] = tensor
+        layers.setdefault(layer, {"images": images})[name] = int(tensor) if name == "images" else tensor
     return {layer: ChannelHealth(**fields) for layer, fields in layers.items()}

@@ -14,6 +14,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.figures.colors import rgb
 from torchloupe.inspection.inputs import Images, coloured, drawn
+from torchloupe.inspection.places import is_report, report_folder
 from torchloupe.inspection.run import images_to_inspect
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models.network import Network
@@ -182,7 +183,7 @@ def write(
     out = out if out.suffix else out.with_suffix(".html")
     contents = contents_of(studied, plan, samples, budget=budget, seed=seed, tick=tick)
     html = _bytes(whole(contents))
-    folder = folder_of(out)
+    folder = report_folder(out)
     if len(html) <= LARGEST:
         atomic_write(out, html)
         forget(folder)
@@ -293,35 +294,13 @@ def _surroundings() -> str:
     return f"torch {about['packages']['torch']} on {about['processor']}, {torch.get_num_threads()} threads"
 
 
-MAKER = b'<meta name="generator" content="torchloupe '
-"""By which a page is known as one of a report."""
-
-
-def folder_of(out: Path) -> Path:
-    """Return the folder of a report in several files: of the file's name, unless something else is there.
-
-    >>> folder_of(Path("nowhere/report.html")).as_posix()
-    'nowhere/report'
-    """
-    folder = out.with_suffix("")
-    return folder if _ours(folder) or not folder.exists() else out.with_name(f"{out.stem}-pages")
-
-
 def forget(folder: Path) -> None:
     """Remove the pages of an older report in several files.
 
     >>> forget(Path("nowhere"))
     """
-    if _ours(folder):
+    if is_report(folder):
         for path in [folder / INDEX, *folder.glob("layer-*.html")]:
             path.unlink()
         with suppress(OSError):
             folder.rmdir()
-
-
-def _ours(folder: Path) -> bool:
-    """Whether a folder holds the pages of an older report."""
-    try:
-        return MAKER in (folder / INDEX).read_bytes()
-    except OSError:
-        return False

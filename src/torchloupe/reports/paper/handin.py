@@ -18,7 +18,7 @@ from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.trace import resolve
 from torchloupe.figures.plots import confusion, curves, save_figure
 from torchloupe.inspection.inputs import Images
-from torchloupe.inspection.layer_table import rows_of
+from torchloupe.inspection.layer_table import counted, layer_table
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
@@ -70,13 +70,13 @@ def hand_in(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         made, refused = _figures(studied, samples, seen, folder, suffix, seed, progress)
-        rows, measured = rows_of(studied, 2000, picture=samples.pictures)
+        rows = layer_table(studied, 2000, picture=samples.pictures)
         words = {
             "title": studied.title,
             "figures": made,
             "refused": refused,
             "layers": rows,
-            "measured": measured,
+            "measured": counted(rows),
             "seen": seen,
             "classes": [] if seen is None else list(seen.figures["per_class"].items()),
             "methods": [

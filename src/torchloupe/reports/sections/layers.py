@@ -9,9 +9,8 @@ from torch import nn
 from torchloupe.data.subsets import spread_out
 from torchloupe.evaluation.duplicates import Nearest, nearest
 from torchloupe.features.hooks import OUTPUT
-from torchloupe.features.receptive import effective_side, noise_pictures, receptive_fields
-from torchloupe.features.trace import Call, trace
 from torchloupe.figures.colors import rgb, signed, stretched
+from torchloupe.inspection.layer_table import LayerRow, layer_table
 from torchloupe.models.network import Network
 from torchloupe.reports.html.charts import line_chart
 from torchloupe.reports.html.sprites import reduced, sprite
@@ -34,40 +33,34 @@ def all_layers(making: Making) -> list[Layer]:
     studied, model = making.studied, making.studied.model
     picture = making.samples.pictures[:1]
     layers = making.plan.layers
-    calls = {call.name: call for call in trace(model, picture)}
     every = list(layers)
-    known = making.attempt("health", "all", lambda: studied.health(every, most=making.plan.amount.pictures)) or {}
+    looked_at = making.plan.amount.pictures
+    known = making.attempt("health", "all", lambda: studied.health(every, most=looked_at)) or {}
+    counted = looked_at if known else 0
+    table = layer_table(studied, counted, layers=every, picture=picture, attempt=making.attempt)
     split = making.split()
     if split is None:
         looked = (making.samples.pictures * 255).round().to(torch.uint8)
     else:
         looked = split.images[spread_out(len(split), COMPARED)]
     near = making.attempt("near-duplicates", "all", lambda: nearest(model, looked, every, size=studied.size)) or {}
-    sides = (int(picture.shape[2]), int(picture.shape[3]))
-    fields = making.attempt("receptive fields", "all", lambda: receptive_fields(model, sides, every)) or {}
     blocks = [layer for layer in layers if layer != OUTPUT]
     found = []
-    for layer in layers:
-        about = _facts(making, layer, calls.get(layer), near.get(layer))
-        field = fields.get(layer)
-        if field is not None and layer != OUTPUT:
-            about["field"], about["clipped"] = list(field.size), field.clipped
+    for layer, row in zip(layers, table, strict=True):
+        about = _facts(row, near.get(layer))
         last = bool(blocks) and layer == blocks[-1]
         found.append(_layer(making, layer, about, known, near.get(layer), last))
     return found
 
 
-def _facts(making: Making, layer: str, call: Call | None, near: Nearest | None) -> Layer:
+def _facts(row: LayerRow, near: Nearest | None) -> Layer:
     """Return what the layer is."""
-    model = making.studied.model
-    facts: Layer = {"name": layer, "kind": "logits" if call is None else type(call.module).__name__}
-    if call is not None:
-        facts["shape"] = [call.channels, *call.sides] if len(call.shape) == 4 else [call.channels]
-        facts["parameters"] = sum(p.numel() for p in call.module.parameters())
-        colours, height, width = making.samples.pictures.shape[1:]
-        noise = noise_pictures((height, width), colours=colours)
-        side = making.attempt("effective field", layer, lambda: effective_side(model, layer, noise))
-        facts["effective"] = None if side is None else plain(side, 3)
+    facts: Layer = {"name": row.name, "kind": row.kind, "dead": None if row.dead is None else plain(row.dead)}
+    if row.output:
+        facts["shape"], facts["parameters"] = list(row.output), row.parameters
+        facts["effective"] = None if row.effective_field is None else plain(row.effective_field, 3)
+    if row.field is not None:
+        facts["field"], facts["clipped"] = list(row.field), row.clipped
     if near is not None:
         facts["duplicates"] = plain(near.duplicate.float().mean())
     return facts
@@ -84,7 +77,6 @@ def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near
     chosen, found["rest"] = units_of(count, most, health)
     units = list(chosen)
     found |= {"count": count, "units": cards(units, health, near), "sprites": {}, "about": {}, "samples": {}}
-    found["dead"] = None if health is None else plain(health.dead.float().mean())
     if layer == OUTPUT and isinstance(model, Network):
         for card in found["units"]:
             card["name"] = model.classes[card["c"]]

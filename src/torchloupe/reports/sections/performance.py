@@ -106,7 +106,7 @@ def outside(studied: Subject, pictures: int, progress: Progress | None = None) -
         "weights": studied.weights,
         "crc32": studied.crc,
     }
-    for folder in _folders(studied)[0 if looked is split else -1 :]:
+    for folder in _written(studied, whole=looked is split):
         with suppress(OSError, ResourceError):
             write_verdict(folder, evaluation, looked, f"{studied.title} on {dataset.name}", figures)
             break
@@ -126,19 +126,23 @@ def _mistaken(evaluation: Evaluation, looked: Split, chosen: Tensor) -> tuple[Mi
 
 
 def _folders(studied: Subject) -> list[Path]:
-    """Return where figures may be kept: the run, and the cache for those of a part, or where a run is read-only."""
-    spare = studied.cache() / f"test-{studied.weights}"
-    place = studied.place()
-    return [place, spare] if studied.owns_place else [spare]
+    """Return where figures may be stored: the run, and a folder of these weights in the cache."""
+    run = studied.origin.run if studied.origin else None
+    return [folder if folder == run else folder / f"test-{studied.weights}" for folder in studied.caches]
+
+
+def _written(studied: Subject, *, whole: bool) -> list[Path]:
+    """Return where figures may be written: into the run only its own, of all its test images."""
+    run = studied.origin.run if studied.origin else None
+    folders = _folders(studied)
+    return folders if whole and folders[0] == run else [folder for folder in folders if folder != run]
 
 
 def _kept(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -> Outside | None:
     """Read the figures that were kept, if they are of these weights and data, and of pictures enough."""
     with suppress(ModelError, OSError, KeyError, ValueError):
         figures = read_json(folder / "test.json")
-        if figures["weights"] != studied.weights or "reliability" not in figures or figures["n"] < least:
-            return None
-        if dataset is not None and figures["crc32"] != studied.crc:
+        if not studied.holds(figures) or "reliability" not in figures or figures["n"] < least:
             return None
         rows = list(csv.reader(io.StringIO((folder / "confusion.csv").read_text(encoding="utf-8"))))
         confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])

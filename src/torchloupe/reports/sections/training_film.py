@@ -17,7 +17,6 @@ from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.trace import resolve
 from torchloupe.figures.colors import stretched
 from torchloupe.inspection.catalog import find_method, load_function
-from torchloupe.inspection.kept import kept
 from torchloupe.models.network import Network
 from torchloupe.reports.html.sprites import animation, reduced, sprite
 from torchloupe.reports.making import Making
@@ -30,6 +29,8 @@ PROBE = 1000
 MENDED = 6
 """Pictures shown for each stretch between two snapshots, at most."""
 GAP = 1
+OF_DATA = ("right", "said", "index", "label")
+"""What says how the snapshots answered test images; the rest is of the weights, whatever data are given."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ def learned(making: Making) -> Learned | None:
         "probe": min(PROBE, amount.pictures),
     }
     made = making.attempt(
-        "how it learned", layer, lambda: kept(studied, "learned", about, lambda: _watched(making, states, layer))
+        "how it learned",
+        layer,
+        lambda: studied.once("learned", about, lambda: _watched(making, states, layer), of_data=OF_DATA),
     )
     if made is None or len(made[0]["epoch"]) < 2:
         return None
@@ -203,7 +206,7 @@ def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Lea
         pictures,
         count,
         film,
-        len(made["index"]),
+        len(made.get("index", ())),
         about["steps"],
         about["seed"],
     )

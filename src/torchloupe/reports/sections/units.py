@@ -16,7 +16,6 @@ from torchloupe.evaluation.duplicates import Nearest
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.figures.colors import rgb, signed, tinted
 from torchloupe.inspection.inputs import Images, coloured, fallback, from_split
-from torchloupe.inspection.kept import kept
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.views.backward import crop
 from torchloupe.models.network import Network
@@ -177,7 +176,7 @@ def ablated(making: Making, layer: str, units: list[int], found: Layer, last: bo
             "pictures": torch.tensor(result.pictures),
         }
 
-    known = making.attempt("ablation", layer, lambda: kept(studied, f"ablation-{layer}", about, make))
+    known = making.attempt("ablation", layer, lambda: studied.once(f"ablation-{layer}", about, make))
     if known is None:
         return
     told, of = known
