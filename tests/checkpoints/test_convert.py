@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from torchloupe import convert as module
+from torchloupe.checkpoints import convert as module
 from torchloupe.checkpoints.convert import Report, convert, read_foreign
 from torchloupe.checkpoints.file import load_model
 from torchloupe.errors import ModelError, UsageError
