@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
-.PHONY: run test check format bench-quick clean
+.PHONY: run test check format bench-quick stub clean
 
 run: $(READY)  ## the main job: train, test, look inside, write a report; on CIFAR-10 (or, without it, on shapes)
 	$(BIN)/torchloupe run
@@ -20,6 +20,11 @@ check: $(DEV)  ## style, types, import rules
 
 bench-quick: $(DEV)  ## one training of `quick`, a step of each peer, the start: 5 minutes
 	$(BIN)/python bench/train.py --short
+
+stub: $(DEV)  ## write src/torchloupe/__init__.pyi anew, after a method's signature, result or docstring changed
+	$(BIN)/python tests/stub.py
+	$(BIN)/ruff check --quiet --fix src/torchloupe/__init__.pyi || true
+	$(BIN)/ruff format --quiet src/torchloupe/__init__.pyi
 
 format: $(DEV)
 	$(BIN)/ruff check --fix .

@@ -114,7 +114,7 @@ def test_gradients_reach_the_pictures_also_after_inference_mode() -> None:
     with torch.inference_mode():
         net(torch.rand(2, 3, 8, 8))
     x = torch.rand(2, 3, 8, 8, requires_grad=True)
-    net(x).sum().backward()
+    net(x).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert x.grad.abs().sum() > 0
 

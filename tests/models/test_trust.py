@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-import torchloupe
+import torchloupe.checkpoints.file
 from commands import Run
 from torchloupe.checkpoints.file import Config, load_model, save_model, save_tensors
 from torchloupe.checkpoints.open import load, open_model

@@ -48,7 +48,17 @@ class Loaded:
     """What captions call it."""
 
 
-def load(word: str | Path | None = None, /, *, model: Maker | None = None, **options: object) -> Network:
+def load(
+    word: str | Path | None = None,
+    /,
+    *,
+    model: Maker | None = None,
+    weights: Path | str | None = None,
+    classes: Sequence[str] | int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+) -> Network:
     """Return the network that MODEL names, in eval mode on the CPU; takes pictures in [0, 1], gives logits.
 
     MODEL is `cifar10` (comes with the package), a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or
@@ -66,7 +76,8 @@ def load(word: str | Path | None = None, /, *, model: Maker | None = None, **opt
         if not isinstance(model, str | Path):
             raise UsageError("load takes MODEL first: load('cifar10'), load('runs/pets', model=Net).")
         word, model = model, None
-    return open_model(word, model=model, **options).network  # type: ignore[arg-type]
+    loaded = open_model(word, model=model, weights=weights, classes=classes, mean=mean, std=std, size=size)
+    return loaded.network
 
 
 def open_model(

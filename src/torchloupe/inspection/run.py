@@ -14,6 +14,7 @@ from torchloupe.errors import UsageError, did_you_mean
 from torchloupe.inspection.catalog import METHODS, Method, find_method, load_function
 from torchloupe.inspection.inputs import Images, coloured, from_anything, from_split, need_data, top_count, unasked
 from torchloupe.inspection.result import Result
+from torchloupe.inspection.signatures import public_signature
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.runtime.console import Console
 from torchloupe.runtime.progress import Progress
@@ -173,4 +174,5 @@ def method(function: str) -> Callable[..., Result]:
         with Console().progress(row.name) as tick:
             return run(row.name, model, layer, images, progress=tick, **settings)
 
+    call.__signature__ = public_signature(row)  # type: ignore[attr-defined]  # not that of what is wrapped
     return call

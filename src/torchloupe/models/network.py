@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -71,6 +71,11 @@ class Network(nn.Module):
                 f"the network gives {out.shape[1]} outputs for {len(self.classes)} classes. Check --classes."
             )
         return out
+
+    if TYPE_CHECKING:
+
+        def __call__(self, pictures: Tensor) -> Tensor:
+            """Run `forward` and its hooks; `nn.Module` would give Any."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in OWN:  # neither a child, whose names would begin with "bare.", nor the bare network's own "mean"

@@ -1,0 +1,474 @@
+"""Train an image classifier, test it, and look inside it.
+
+Written by `make stub` from the signatures of the methods; a test compares it with them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, type_check_only
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Int, Int64, UInt8
+from torch import Tensor, nn
+
+from torchloupe.attribution.walk import Backward
+from torchloupe.checkpoints.open import load as load
+from torchloupe.data.dataset import Dataset, Split
+from torchloupe.features.feature_maps import FeatureMaps
+from torchloupe.features.filters import Filters
+from torchloupe.features.top_examples import TopExamples
+from torchloupe.inspection.inputs import Images
+from torchloupe.inspection.result import Result
+from torchloupe.inspection.subject import Subject
+from torchloupe.models.network import Network as Network
+from torchloupe.models.network import wrap as wrap
+from torchloupe.reports.report import report as report
+from torchloupe.runtime.progress import Progress
+from torchloupe.synthesis.dream import Dream
+from torchloupe.synthesis.invert import Inversion
+from torchloupe.synthesis.maximize import Maximization
+
+from . import data as data
+from . import errors as errors
+from . import models as models
+
+__all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
+__version__: str
+
+_Model: TypeAlias = Subject | nn.Module | str | Path
+_Image: TypeAlias = str | Path | PIL.Image.Image | np.ndarray[Any, Any] | Tensor | Images
+"""One image or a batch: a file or folder, `test:0-15`, `samples`, a PIL image, an array `[h, w, 3]` or `[b, h, w, 3]`,
+a tensor `[c, h, w]` or `[b, c, h, w]`; integers from 0 to 255, floats in [0, 1]."""
+_Images: TypeAlias = _Image | Sequence[_Image]
+_Data: TypeAlias = Dataset | Split | Tensor | str | Path
+
+@type_check_only
+class _FiltersResult(Result):
+    result: Filters
+    @property
+    def layer(self) -> str: ...
+    @property
+    def weight(self) -> Float[Tensor, "n i kh kw"]: ...
+    @property
+    def channel(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def strongest(self) -> Int64[Tensor, "n k"]: ...
+    @property
+    def strength(self) -> Float[Tensor, "n k"]: ...
+
+def filters(
+    model: _Model,
+    /,
+    layer: str | None = "first",
+    *,
+    channels: list[int] | int | None = None,
+    strongest: int = 4,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _FiltersResult:
+    """Show a convolution's filters; for deeper ones each filter's strongest input channels.
+
+    Raises:
+        LayerError: no such layer, or one that is no convolution.
+        UsageError: a channel that there is not.
+    """
+
+@type_check_only
+class _FeatureMapsResult(Result):
+    result: FeatureMaps
+    @property
+    def layer(self) -> str: ...
+    @property
+    def maps(self) -> Float[Tensor, "b n y x"]: ...
+    @property
+    def channel(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def dead(self) -> Bool[Tensor, "n"]: ...
+    @property
+    def pca(self) -> Float[Tensor, "b 3 y x"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+
+def feature_maps(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    channels: list[int] | int | None = None,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _FeatureMapsResult:
+    """Show all maps of a layer for each picture, dead ones marked, and their PCA as one colour picture.
+
+    Raises:
+        DataError: these are no pictures in [0, 1].
+        LayerError: no such layer, or one that puts out no maps.
+        UsageError: a channel that there is not.
+    """
+
+@type_check_only
+class _InvertResult(Result):
+    result: Inversion
+    @property
+    def layer(self) -> str: ...
+    @property
+    def pictures(self) -> Float[Tensor, "n c h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def image(self) -> Int[Tensor, "n"]: ...
+    @property
+    def channel(self) -> Int[Tensor, "n"]: ...
+    @property
+    def error(self) -> Float[Tensor, "n"]: ...
+    @property
+    def psnr(self) -> Float[Tensor, "n"]: ...
+    @property
+    def ssim(self) -> Float[Tensor, "n"]: ...
+    @property
+    def history(self) -> Float[Tensor, "steps n"]: ...
+    @property
+    def twin(self) -> Inversion | None: ...
+
+def invert(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    channels: Sequence[int] | int | None = None,
+    each: bool = False,
+    start: Literal["grey", "noise"] = "grey",
+    steps: int | None = None,
+    tv: float = 0.1,
+    bounds: float = 1.0,
+    jitter: int = 0,
+    twin: bool = True,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _InvertResult:
+    """Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.
+
+    `channels`: all where None; together, or with `each` one picture per channel. `start`: grey (or, where a unit does
+    not answer to grey, the nearest of sixteen pictures of blobs), or one natural noise of `seed`, the same for all.
+    `steps`: passes through the network, by default 80, with `each` 24. `tv` and `bounds` weigh total variation and
+    values outside [0, 1]. `jitter` shifts the picture by up to so many pixels, anew at each step, around its edges; no
+    curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.
+    A dead channel (zero at every position) says nothing: its picture is the start, smoothed, and its error NaN.
+
+    Raises:
+        DataError: no pictures in [0, 1].
+        LayerError: no such layer, or one that puts out neither maps nor a vector.
+        UsageError: a channel or a setting out of range.
+    """
+
+@type_check_only
+class _MaximizeResult(Result):
+    result: Maximization
+    @property
+    def layer(self) -> str: ...
+    @property
+    def pictures(self) -> Float[Tensor, "n c h w"]: ...
+    @property
+    def channel(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def image(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def copy(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def activation(self) -> Float[Tensor, "n"]: ...
+    @property
+    def shifted(self) -> Float[Tensor, "n"]: ...
+    @property
+    def best(self) -> Float[Tensor, "n"] | None: ...
+    @property
+    def spread(self) -> Float[Tensor, "n"]: ...
+    @property
+    def clipped(self) -> Float[Tensor, "n"]: ...
+    @property
+    def dead(self) -> Bool[Tensor, "n"]: ...
+    @property
+    def ratio(self) -> Float[Tensor, "n"] | None: ...
+
+def maximize(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    channels: list[int] | int | None = None,
+    each: bool = True,
+    position: tuple[int, int] | str | None = None,
+    direction: Sequence[float] | None = None,
+    parameterization: str = "fourier",
+    canvas: int | tuple[int, int] | None = None,
+    steps: int = 64,
+    lr: float = 0.15,
+    copies: int = 3,
+    diversity: float = 0.0,
+    transforms: bool = True,
+    shifts: bool = True,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _MaximizeResult:
+    """Look for the pictures that drive units most, from noise or from photographs.
+
+    A unit is a channel's spatial mean; with `position` ((y, x) or "center") one neuron of it; with layer="output" a
+    class logit; with `direction` a direction over channels; without `each`, the mean of all `channels` together.
+    `parameterization` is fourier (Olah et al. 2017), maco (Fel et al. 2023) or pixel. `statistics` are spectrum and
+    colours of the network's data, `canvas` the picture's side or sides (the network's own by default; nothing is
+    resized). From noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's
+    best activations.
+
+    Raises:
+        ModelError: no such layer, or no gradient passes through it.
+        UsageError: a channel or setting that there is not.
+    """
+
+@type_check_only
+class _DeconvnetResult(Result):
+    result: Backward
+    @property
+    def layer(self) -> str: ...
+    @property
+    def rule(self) -> Literal["gradient", "deconvnet", "guided"]: ...
+    @property
+    def signal(self) -> Float[Tensor, "n c h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def image(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def channel(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def box(self) -> Int64[Tensor, "n 4"] | None: ...
+    @property
+    def keep(self) -> float: ...
+    @property
+    def kept(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def twin(self) -> Backward | None: ...
+
+def deconvnet(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    keep: float = 0.1,
+    channels: list[int] | Int64[Tensor, "b"] | int | None = None,
+    each: bool = False,
+    position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
+    twin: bool = True,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _DeconvnetResult:
+    """Walk backwards from a layer's activations, rectifying the signal at each ReLU.
+
+    At each rectifier y = f(x) the signal g becomes relu(g), whatever x was.
+
+    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
+
+    Raises:
+        ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
+        UsageError: no pictures, or a channel, position or fraction that there is not.
+    """
+
+@type_check_only
+class _GuidedResult(Result):
+    result: Backward
+    @property
+    def layer(self) -> str: ...
+    @property
+    def rule(self) -> Literal["gradient", "deconvnet", "guided"]: ...
+    @property
+    def signal(self) -> Float[Tensor, "n c h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def image(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def channel(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def box(self) -> Int64[Tensor, "n 4"] | None: ...
+    @property
+    def keep(self) -> float: ...
+    @property
+    def kept(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def twin(self) -> Backward | None: ...
+
+def guided(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    keep: float = 0.1,
+    channels: list[int] | Int64[Tensor, "b"] | int | None = None,
+    each: bool = False,
+    position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
+    twin: bool = True,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _GuidedResult:
+    """Walk backwards, passing at each ReLU only positive signals to positive inputs.
+
+    At each rectifier y = f(x) the signal g becomes relu(g) · max(f′(x), 0); for ReLU that is relu(g) · 1[x > 0].
+
+    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
+
+    Raises:
+        ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
+        UsageError: no pictures, or a channel, position or fraction that there is not.
+    """
+
+@type_check_only
+class _GradientResult(Result):
+    result: Backward
+    @property
+    def layer(self) -> str: ...
+    @property
+    def rule(self) -> Literal["gradient", "deconvnet", "guided"]: ...
+    @property
+    def signal(self) -> Float[Tensor, "n c h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def image(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def channel(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def box(self) -> Int64[Tensor, "n 4"] | None: ...
+    @property
+    def keep(self) -> float: ...
+    @property
+    def kept(self) -> Int64[Tensor, "n"]: ...
+    @property
+    def twin(self) -> Backward | None: ...
+
+def gradient(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    keep: float = 0.1,
+    channels: list[int] | Int64[Tensor, "b"] | int | None = None,
+    each: bool = False,
+    position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
+    twin: bool = True,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _GradientResult:
+    """Walk backwards by the plain derivative.
+
+    At each rectifier y = f(x) the signal g becomes g · f′(x).
+
+    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
+    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
+    weights, drawn by `seed` (Adebayo et al. 2018).
+
+    Raises:
+        ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
+        UsageError: no pictures, or a channel, position or fraction that there is not.
+    """
+
+@type_check_only
+class _DreamResult(Result):
+    result: Dream
+    @property
+    def layer(self) -> str: ...
+    @property
+    def pictures(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def before(self) -> Float[Tensor, "b"]: ...
+    @property
+    def after(self) -> Float[Tensor, "b"]: ...
+
+def dream(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    images: _Images | None = None,
+    *,
+    channels: list[int] | int | None = None,
+    octaves: int = 3,
+    octave_scale: float = 1.4,
+    steps: int = 12,
+    step_size: float = 0.02,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _DreamResult:
+    """Amplify in photographs whatever a layer sees in them, from the smallest octave to the full size.
+
+    Each step climbs the mean square of the layer's maps along the gradient over its own mean size, by `step_size` of
+    the range from black to white; detail found in one octave is carried to the next.
+
+    Raises:
+        ModelError: no such layer, or no gradient passes through it.
+        UsageError: a channel or setting that there is not.
+    """
+
+@type_check_only
+class _TopExamplesResult(Result):
+    result: TopExamples
+    @property
+    def layer(self) -> str: ...
+    @property
+    def channel(self) -> Int64[Tensor, "c"]: ...
+    @property
+    def index(self) -> Int64[Tensor, "c k"]: ...
+    @property
+    def activation(self) -> Float[Tensor, "c k"]: ...
+    @property
+    def position(self) -> Int64[Tensor, "c k 2"]: ...
+    @property
+    def box(self) -> Int64[Tensor, "c k 4"]: ...
+    @property
+    def pictures(self) -> UInt8[Tensor, "c k channels h w"]: ...
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]: ...
+
+def top_examples(
+    model: _Model,
+    /,
+    layer: str | None = "last",
+    dataset: _Data | None = None,
+    *,
+    channels: list[int] | int | None = None,
+    count: int = 9,
+    rank: str = "max",
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _TopExamplesResult:
+    """Find for each channel the pictures of a data set that drive it most, with the part that it sees.
+
+    `dataset` has `.images`, uint8 `[n, c, h, w]`, and may have `.names`; or is such a tensor. One pass; memory does not
+    grow with the data set. Pictures are ranked by the strongest position of the map (Zeiler & Fergus 2014), or with
+    rank="mean" by its mean; of equal ones the earlier counts.
+
+    Raises:
+        DataError: the data set holds no pictures.
+        UsageError: a channel, count or rank that there is not.
+    """
