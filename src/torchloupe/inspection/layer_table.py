@@ -23,10 +23,10 @@ class Attempt(Protocol):
         """Return the part, or None where it may be left out."""
 
 
-def at_once(what: str, layer: str, make: Callable[[], T]) -> T:
+def required(what: str, layer: str, make: Callable[[], T]) -> T:
     """Make a part; an error in it is the caller's.
 
-    >>> at_once("shape", "all", lambda: 3)
+    >>> required("shape", "all", lambda: 3)
     3
     """
     return make()
@@ -64,7 +64,7 @@ def layer_table(
     *,
     layers: Sequence[str] | None = None,
     picture: Tensor | None = None,
-    attempt: Attempt = at_once,
+    attempt: Attempt = required,
     progress: Progress | None = None,
 ) -> list[LayerRow]:
     """Return a row a layer: of `layers` in their order, else of all in the order of their first ends.

@@ -36,14 +36,14 @@ def all_layers(making: Making) -> list[Layer]:
     every = list(layers)
     looked_at = making.plan.amount.pictures
     known = making.attempt("health", "all", lambda: studied.health(every, most=looked_at)) or {}
-    counted = looked_at if known else 0
-    table = layer_table(studied, counted, layers=every, picture=picture, attempt=making.attempt)
     split = making.split()
     if split is None:
         looked = (making.samples.pictures * 255).round().to(torch.uint8)
     else:
         looked = split.images[spread_out(len(split), COMPARED)]
     near = making.attempt("near-duplicates", "all", lambda: nearest(model, looked, every, size=studied.size)) or {}
+    counted = looked_at if known else 0
+    table = layer_table(studied, counted, layers=every, picture=picture, attempt=making.attempt)
     blocks = [layer for layer in layers if layer != OUTPUT]
     found = []
     for layer, row in zip(layers, table, strict=True):
