@@ -30,7 +30,7 @@ from torchloupe.training.config import TrainConfig, steps_of
 from torchloupe.training.journal import Journal, Listener
 from torchloupe.training.optimizers import build_optimizers, rate
 from torchloupe.training.prepare import Start, prepare
-from torchloupe.training.resume import load_state, save_state
+from torchloupe.training.resume import load_state, save_state, states
 
 FLUSH = 20
 """Steps between two looks at the losses: the only moments at which training waits for the device."""
@@ -194,11 +194,12 @@ class Run:
             save_state(self.out / "state", *self._parts(), {"step": self.step, "seconds": self.seconds, **position})
 
     def _load(self) -> dict[str, Any] | None:
-        about = load_state(self.out / "state", *self._parts())
-        if about is not None:
+        if states(self.out / "state"):
             known = (read_json(self.out / "config.json")["data"] or {}).get("crc32")
             if known != (self.start.about.data or {}).get("crc32"):
                 raise DataError(f"'{self.out}' was trained on other pictures than these. Give it the --data it had.")
+        about = load_state(self.out / "state", *self._parts())
+        if about is not None:
             self.step, self.seconds = about["step"], about["seconds"]
         return about
 
