@@ -22,7 +22,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
 from torchloupe.models.network import Network
 from torchloupe.runtime import distributed
-from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision
+from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision, process_settings
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import read_json, write_json
 from torchloupe.training.augment import augment, draw, generator
@@ -66,8 +66,11 @@ def train(
     ...     sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     ['config.json', 'environment.json', 'metrics.jsonl', 'model.safetensors', 'timing.jsonl']
     """
-    torch.set_flush_denormal(True)
-    with torch.random.fork_rng(), distributed.group(pick_device(device)) as place:
+    with (
+        process_settings(flush_denormal=True),
+        torch.random.fork_rng(),
+        distributed.group(pick_device(device)) as place,
+    ):
         run = Run(prepare(dataset, config, place), out, place, amp, listener or Listener())
         return run.go(resume, compiled)
 
