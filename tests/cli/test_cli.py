@@ -264,6 +264,26 @@ def test_training_goes_on_where_it_was_asked_to(run: Run, pets: Path) -> None:
     assert ended.code == 0 and json.loads(ended.out)["run"] == "r" and ended.err == ""
 
 
+@pytest.mark.parametrize("more", [["--preset", "best"], ["--config", "best.toml"], ["--config", "moved.toml"]])
+def test_a_preset_or_file_of_settings_that_a_run_was_not_begun_with_is_refused(
+    run: Run, pets: Path, tmp_path: Path, more: list[str]
+) -> None:
+    (tmp_path / "best.toml").write_text('preset = "best"\n')
+    (tmp_path / "moved.toml").write_text("translate = 3\n")
+    words = ["train", "--data", pets, "--size", "16", "--out", "r", "--quiet", *TINY]
+    assert run(*words).code == 0
+    before = Path("r/config.json").read_bytes()
+    one_sentence(run("train", "--resume", "--out", "r", "--quiet", *more), 2, "'r' was started with", "--out")
+    assert Path("r/config.json").read_bytes() == before
+
+
+def test_resuming_on_other_pictures_than_the_runs_is_refused(run: Run, pets: Path) -> None:
+    assert run("train", "--data", pets, "--size", "16", "--out", "r", "--quiet", *TINY).code == 0
+    words = ["train", "--resume", "--out", "r", "--quiet"]
+    assert run(*words, "--data", pets).code == 0
+    one_sentence(run(*words, "--data", "shapes"), 3, "other pictures")
+
+
 @pytest.mark.parametrize(
     "more",
     [

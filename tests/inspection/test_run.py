@@ -117,6 +117,25 @@ def test_again_knows_tensors_and_refuses_what_has_changed(run_folder: Path, tmp_
         again(tmp_path / "d.json")
 
 
+def test_again_computes_with_the_pictures_threads_and_leaves_the_callers(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("feature-maps", torchloupe.load(run_folder), "layer1", torch.rand(2, 3, 32, 32)).save(tmp_path / "a.png")
+    about = json.loads((tmp_path / "a.json").read_text())
+    about["environment"]["threads"] = 2
+    (tmp_path / "a.json").write_text(json.dumps(about))
+    seen: list[int] = []
+
+    def spy(*words: Any, **options: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return run(*words, **options)
+
+    monkeypatch.setattr("torchloupe.inspection.repeat.run", spy)
+    assert torch.get_num_threads() == 1
+    again(tmp_path / "a.json")
+    assert seen == [2] and torch.get_num_threads() == 1
+
+
 def test_wrong_words_are_told() -> None:
     for name in ("maximize", "invert"):
         with pytest.raises(UsageError, match="'top:9' stands alone"):

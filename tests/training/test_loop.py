@@ -228,6 +228,19 @@ def test_holdout_is_taken_from_train_and_the_test_split_stays_unread(data: Datas
     assert len(read_metrics(tmp_path / "r", "step")) == 4  # 80 of 100 pictures, 20 a step
 
 
+@pytest.mark.parametrize("share", [0.001, 0.05])
+def test_a_holdout_that_rounds_to_nothing_is_refused(data: Dataset, tmp_path: Path, share: float) -> None:
+    with pytest.raises(UsageError, match=rf"--holdout {share} of 100 .* more than 0.05") as refused:
+        train(data, replace(SMALL, epochs=2, holdout=share), tmp_path / "r", device="cpu")
+    assert "\n" not in str(refused.value) and not (tmp_path / "r").exists()
+
+
+def test_data_without_a_test_split_are_learned_from(data: Dataset, tmp_path: Path) -> None:
+    train(replace(data, test=take(data.test, torch.arange(0))), replace(SMALL, epochs=2), tmp_path / "r", device="cpu")
+    assert {row["kind"] for row in read_metrics(tmp_path / "r")} == {"step", "epoch"}
+    assert "test_loss" not in read_metrics(tmp_path / "r", "epoch")[-1]
+
+
 def test_fine_tuning_keeps_the_body_and_renews_the_head(data: Dataset, tmp_path: Path) -> None:
     train(data, SMALL, tmp_path / "old", device="cpu")
     parts = [take(split, (split.labels < 3).nonzero().flatten()) for split in (data.train, data.test)]

@@ -5,7 +5,6 @@ import webbrowser
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from torchloupe.cli.options import DATA_HELP, device, loading, quiet, stack
 from torchloupe.cli.report import seconds
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console, duration
-from torchloupe.training.config import PRESETS, configure
+from torchloupe.training.config import PRESETS, configure, decided_by
 
 if TYPE_CHECKING:
     from torchloupe.inspection.subject import Subject
@@ -97,15 +96,14 @@ def _train(out: Path, source: str, crc: str, options: dict[str, Any]) -> str | N
 
 def _same_settings(out: Path, options: dict[str, Any]) -> None:
     """Refuse to go on with a run that was begun with other settings than those asked for."""
-    from torchloupe.cli.train import old_run
+    from torchloupe.training.resume import begun
 
     context, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
     asked = {name: options[name] for name in ("model", "seed") if context.get_parameter_source(name) is not default}
     names = list(asked)
     if context.get_parameter_source("preset") is not default:
-        own = asdict(PRESETS[options["preset"]]).items()
-        names += [name for name, value in own if value is not None and name not in ("model", "seed")]
-    old_run(out, configure(options["preset"], asked), names, options["model"])
+        names += [name for name in decided_by(options["preset"]) if name != "model"]
+    begun(out, configure(options["preset"], asked), names, options["model"])
 
 
 def _trained(out: Path) -> str:

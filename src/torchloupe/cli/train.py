@@ -20,9 +20,9 @@ from torchloupe.training.config import (
     PRESETS,
     TrainConfig,
     configure,
+    decided_by,
     from_toml,
     resolve,
-    restore,
     steps_of,
 )
 
@@ -59,17 +59,23 @@ PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name,
 @click.option("--yes", is_flag=True, help="Do not ask before a long training.")
 def train(**options: Any) -> None:
     """Train a network and write a run folder: weights, metrics, curves, states to go on from."""
+    from torchloupe.runs.folder import newest_run
+    from torchloupe.training.resume import begun
+
     console = Console(options["quiet"] or options["as_json"] or int(os.environ.get("RANK", "0")) > 0)
     values = given(options)
     values = {**(_of_file(options["toml"], values.get("model")) if options["toml"] else {}), **values}
     named = {name: values.pop(name, None) for name in ("data", "preset", "out")}
     word, out = named["data"] or "auto", options["out"] or (Path(named["out"]) if named["out"] else None)
-    config = configure(options["preset"] or named["preset"] or "quick", values)
+    preset = options["preset"] or named["preset"]
+    config = configure(preset or "quick", values)
     old = None
     if options["resume"]:
-        out, old = old_run(out, config, list(values), values.get("model"))
+        out = out or newest_run()
+        asked = [*values, *(decided_by(preset) if preset else [])]
+        old = begun(out, config, asked, values.get("model"))
         config = old or config
-        word = _old_data(out) if old else word
+        word = named["data"] or _old_data(out) if old else word
     if out is not None and old is None:
         _check_free(out)
     dataset = load_data(word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"])
@@ -105,49 +111,10 @@ def _check_free(out: Path) -> None:
         check_free(out)
 
 
-def old_run(
-    out: Path | None, config: TrainConfig, names: list[str], model: str | None = None
-) -> tuple[Path | None, TrainConfig | None]:
-    """Return the run to go on with and its settings; None where it has not begun yet.
-
-    `names` are the settings in `config` that were asked for: they must be those of the run. `model` is the network that
-    the user named for it.
-    """
-    from torchloupe.checkpoints.file import config_from
-    from torchloupe.models.reference import is_reference
-    from torchloupe.runs.folder import newest_run
+def _old_data(out: Path) -> str:
     from torchloupe.runtime.files import read_json
 
-    out = newest_run() if out is None else out
-    if not (out / "config.json").is_file():
-        return out, None
-    values = read_json(out / "config.json")
-    own = model is not None and is_reference(model) and is_reference(str(dict(values).get("model")))
-    about = config_from(values, out, model if own else None)
-    old = restore({**(about.training or {}), "model": about.model})
-    for name in names:
-        if name == "model" and own:
-            continue  # someone's own network, wherever its file lies now: its weights must fit
-        value = getattr(config, name)
-        if getattr(old, name) != value and not _settled_later(config, name):
-            raise UsageError(
-                f"'{out}' was started with {name} = {getattr(old, name)!r}, not {value!r}: a run goes on as it began. "
-                "Leave the option out, or start a new run with another --out."
-            )
-    return out, old
-
-
-def _settled_later(config: TrainConfig, name: str) -> bool:
-    """Tell whether a run's own value of a setting may differ from what was asked for."""
-    if name == "epochs":
-        return config.steps is not None or config.min_steps > 0
-    return name == "weights" or getattr(config, name) == "auto"
-
-
-def _old_data(out: Path | None) -> str:
-    from torchloupe.runtime.files import read_json
-
-    return str(read_json((out or Path()) / "config.json")["data"]["source"])
+    return str(read_json(out / "config.json")["data"]["source"])
 
 
 def _go(

@@ -5,10 +5,14 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from torchloupe.data.dataset import Dataset, Split
+from torchloupe.errors import UsageError
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Split, Split]:
     """Return what to learn from and what to test on; with a share, both are parts of train (by class).
+
+    Raises:
+        UsageError: the share is so small that it holds out nothing.
 
     >>> from torchloupe.data.drawn.shapes import shapes
     >>> [len(split) for split in hold_out(shapes(train=40, test=10), 0.25, 0)]
@@ -22,6 +26,12 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Split, Split]:
     for label in range(len(dataset.classes)):
         members = order[labels[order] == label]
         held[members[: round(len(members) * share)]] = True
+    if len(labels) and not held.any():
+        most = int(torch.bincount(labels).max())
+        raise UsageError(
+            f"--holdout {share} of {len(labels):,} train pictures in {len(dataset.classes)} classes is not one picture "
+            f"of any class. Give more than {0.5 / most:.2g}, or leave it out to test on the test split."
+        )
     return take(dataset.train, (~held).nonzero().flatten()), take(dataset.train, held.nonzero().flatten())
 
 

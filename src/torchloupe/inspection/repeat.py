@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from torchloupe.checkpoints.file import Maker, read_tensors
 from torchloupe.checkpoints.open import SHIPPED, is_factory, open_model
 from torchloupe.errors import ModelError, UsageError
@@ -15,6 +13,7 @@ from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import permitted
+from torchloupe.runtime.device import process_settings
 from torchloupe.runtime.files import read_json
 from torchloupe.runtime.progress import Progress
 
@@ -60,8 +59,11 @@ def again(file: Path, progress: Progress | None = None, *, model: Maker | None =
         raise ModelError(f"'{file}' does not describe a picture of torchloupe. Name the .json beside one.")
     if told["model"] is None:
         raise ModelError(f"'{file}' is of a network made in code: run that code again.")
-    if threads := told["environment"].get("threads"):
-        torch.set_num_threads(threads)  # another number of them sums in another order
+    with process_settings(threads=told["environment"].get("threads") or None):  # another number sums in another order
+        return _repeated(told, file, progress, model), told
+
+
+def _repeated(told: dict[str, Any], file: Path, progress: Progress | None, model: Maker | None) -> Result:
     network = _opened(told, file, model)
     network.to(told["environment"].get("device", "cpu"))
     data = told["data"] and _data(told["data"], file.parent, network.origin)
@@ -71,7 +73,7 @@ def again(file: Path, progress: Progress | None = None, *, model: Maker | None =
     images: Any = None
     if told["started_from_pictures"]:
         images = _images(told, file)
-    made = run(
+    return run(
         told["method"],
         studied,
         told["layer"],
@@ -81,7 +83,6 @@ def again(file: Path, progress: Progress | None = None, *, model: Maker | None =
         progress=progress,
         **told["settings"],
     )
-    return made, told
 
 
 def _opened(told: dict[str, Any], file: Path, model: Maker | None) -> Network:

@@ -1,6 +1,7 @@
-"""Which device to use, and with how many bits."""
+"""Which device to use, with how many bits, and settings of the process that hold for a while."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -74,3 +75,37 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     torch.float32
     """
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def flushes_denormals() -> bool:
+    """Tell whether this thread takes numbers too small for full precision as zero.
+
+    >>> flushes_denormals()
+    False
+    """
+    smallest = torch.tensor(torch.finfo(torch.float64).tiny, dtype=torch.float64)
+    return (smallest / 2).item() == 0.0
+
+
+@contextmanager
+def process_settings(*, threads: int | None = None, flush_denormal: bool | None = None) -> Iterator[None]:
+    """Compute with so many threads, with denormal numbers as zero or not; afterwards all is as it was (None: untouched).
+
+    >>> with process_settings(threads=1, flush_denormal=True):
+    ...     torch.get_num_threads(), flushes_denormals()
+    (1, True)
+    >>> flushes_denormals()
+    False
+    """
+    before = torch.get_num_threads(), flushes_denormals()
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if flush_denormal is not None:
+            torch.set_flush_denormal(flush_denormal)
+        yield
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before[0])
+        if flush_denormal is not None:
+            torch.set_flush_denormal(before[1])

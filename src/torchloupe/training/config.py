@@ -246,6 +246,19 @@ def configure(preset: str, values: dict[str, Any]) -> TrainConfig:
     return replace(PRESETS[preset], **fitted)
 
 
+def decided_by(preset: str) -> list[str]:
+    """Return the settings that a preset decides, and not the data, the weights to start from, or a seed.
+
+    >>> "cutout" in decided_by("best"), "model" in decided_by("best"), "model" in decided_by("study")
+    (True, False, True)
+    """
+    own, plain = asdict(configure(preset, {})), asdict(TrainConfig())
+    left_open = {name for name, value in own.items() if value is None or name.startswith("seed")}
+    if own["model"] == plain["model"]:  # weights to start from bring their own network
+        left_open.add("model")
+    return [name for name in own if name not in left_open]
+
+
 def restore(values: dict[str, Any]) -> TrainConfig:
     """Read settings back from a checkpoint's JSON; what this version does not know is left out.
 

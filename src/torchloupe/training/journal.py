@@ -85,7 +85,7 @@ class Journal:
     def measure(self, step: int, network: Network, seconds: float) -> None:
         """Measure the probe and, at an epoch's end, all test pictures, where they are due."""
         place = {"step": step, "epoch": step / self.per_epoch}
-        if step % max(FEWEST_STEPS, self.per_epoch // PROBES_AN_EPOCH) == 0:
+        if len(self.probe) and step % max(FEWEST_STEPS, self.per_epoch // PROBES_AN_EPOCH) == 0:
             self.flush()
             loss, accuracy = self._measure(network, self.probe)
             self.metrics.write({"kind": "probe", **place, "loss": loss, "accuracy": accuracy})
@@ -112,7 +112,8 @@ class Journal:
         mode, mine = network.training, slice(distributed.rank(), None, distributed.world())
         said = predict(network.eval(), split.images[mine], size=self.start.config.size, amp=self.amp)
         network.train(mode)
-        judged = judge(said, split.labels[mine], self.start.about.classes)
+        classes = self.start.about.classes
+        judged = judge(said.reshape(len(said), len(classes)), split.labels[mine], classes)  # a rank may have none
         hits = (judged.predicted == judged.labels).sum()
         sums = torch.stack([judged.losses.double().sum(), hits.double(), torch.tensor(len(said)).double()])
         device = next(network.parameters()).device

@@ -22,7 +22,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
 from torchloupe.models.network import Network
 from torchloupe.runtime import distributed
-from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision
+from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision, process_settings
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import read_json, write_json
 from torchloupe.training.augment import augment, draw, generator
@@ -30,7 +30,7 @@ from torchloupe.training.config import TrainConfig, steps_of
 from torchloupe.training.journal import Journal, Listener
 from torchloupe.training.optimizers import build_optimizers, rate
 from torchloupe.training.prepare import Start, prepare
-from torchloupe.training.resume import load_state, save_state
+from torchloupe.training.resume import load_state, save_state, states
 
 FLUSH = 20
 """Steps between two looks at the losses: the only moments at which training waits for the device."""
@@ -66,8 +66,11 @@ def train(
     ...     sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     ['config.json', 'environment.json', 'metrics.jsonl', 'model.safetensors', 'timing.jsonl']
     """
-    torch.set_flush_denormal(True)
-    with torch.random.fork_rng(), distributed.group(pick_device(device)) as place:
+    with (
+        process_settings(flush_denormal=True),
+        torch.random.fork_rng(),
+        distributed.group(pick_device(device)) as place,
+    ):
         run = Run(prepare(dataset, config, place), out, place, amp, listener or Listener())
         return run.go(resume, compiled)
 
@@ -194,11 +197,12 @@ class Run:
             save_state(self.out / "state", *self._parts(), {"step": self.step, "seconds": self.seconds, **position})
 
     def _load(self) -> dict[str, Any] | None:
-        about = load_state(self.out / "state", *self._parts())
-        if about is not None:
+        if states(self.out / "state"):
             known = (read_json(self.out / "config.json")["data"] or {}).get("crc32")
             if known != (self.start.about.data or {}).get("crc32"):
                 raise DataError(f"'{self.out}' was trained on other pictures than these. Give it the --data it had.")
+        about = load_state(self.out / "state", *self._parts())
+        if about is not None:
             self.step, self.seconds = about["step"], about["seconds"]
         return about
 

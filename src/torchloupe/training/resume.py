@@ -1,6 +1,7 @@
-"""The full state of a training, from which it goes on bit for bit: weights, optimizers, chance, place."""
+"""Going on with a training as it began: its settings, and its full state (weights, optimizers, chance, place)."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,12 +9,52 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from torchloupe.checkpoints.file import fill, read_tensors, save_tensors
-from torchloupe.errors import ModelError
+from torchloupe.checkpoints.file import config_from, fill, read_tensors, save_tensors
+from torchloupe.errors import ModelError, UsageError
+from torchloupe.models.reference import is_reference
+from torchloupe.runtime.files import read_json
+from torchloupe.training.config import TrainConfig, restore
 
 T = TypeVar("T")
 
 KEEP = 2
+
+
+def begun(out: Path, config: TrainConfig, asked: Iterable[str] = (), model: str | None = None) -> TrainConfig | None:
+    """Return the settings that the run in a folder was begun with; None where there is none yet.
+
+    `asked` are the settings in `config` that the user named: they must be those of the run. `model` is the network that
+    the user named for it.
+
+    Raises:
+        UsageError: the run was begun with other settings than those asked for.
+        ModelError: its description is damaged, or names code that may not run.
+
+    >>> begun(Path("nowhere"), TrainConfig())
+    """
+    if not (out / "config.json").is_file():
+        return None
+    values = read_json(out / "config.json")
+    own = model is not None and is_reference(model) and is_reference(str(dict(values).get("model")))
+    about = config_from(values, out, model if own else None)
+    old = restore({**(about.training or {}), "model": about.model})
+    for name in asked:
+        if name == "model" and own:
+            continue  # someone's own network, wherever its file lies now: its weights must fit
+        value = getattr(config, name)
+        if getattr(old, name) != value and not _settled_later(config, name):
+            raise UsageError(
+                f"'{out}' was started with {name} = {getattr(old, name)!r}, not {value!r}: a run goes on as it began. "
+                "Leave the option out, or start a new run with another --out."
+            )
+    return old
+
+
+def _settled_later(config: TrainConfig, name: str) -> bool:
+    """Tell whether a run's own value of a setting may differ from what was asked for."""
+    if name == "epochs":
+        return config.steps is not None or config.min_steps > 0
+    return name == "weights" or getattr(config, name) == "auto"
 
 
 def save_state(
