@@ -186,13 +186,14 @@ def test_the_row_says_what_the_function_takes(row: Method) -> None:
 
 
 def test_every_method_has_one_row() -> None:
-    """A method is a public function of (model, layer, …) that has a file of its own, or one of several in backprop.py."""
+    """A method is a public function of (model, layer, …) in a file of its own, or one of several in backprop.py."""
     package, found = Path(torchloupe.__file__).parent, set()
     for path in (path for room in ("features", "attribution", "synthesis") for path in (package / room).glob("*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and (node.name == path.stem or path.stem == "backprop"):
-                if [argument.arg for argument in node.args.args[:2]] == ["model", "layer"]:
-                    found.add(node.name)
+            if not isinstance(node, ast.FunctionDef) or path.stem not in (node.name, "backprop"):
+                continue
+            if [argument.arg for argument in node.args.args[:2]] == ["model", "layer"]:
+                found.add(node.name)
     assert found == {row.function for row in METHODS}
     assert len({row.name for row in METHODS}) == len(METHODS)
     assert all(callable(getattr(torchloupe, row.function)) for row in METHODS)

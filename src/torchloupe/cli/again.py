@@ -15,10 +15,10 @@ from torchloupe.runtime.console import Console
 @quiet
 def again(file: Path, out: Path | None, quiet: bool, trained_with: str | None) -> None:
     """Make a picture again from the FILE.json beside it: the same bytes on the same machine."""
-    from torchloupe.inspection.repeat import again as make
+    from torchloupe.inspection.repeat import repeat
 
     console = Console(quiet)
     with console.progress("again") as tick:
-        made, told = make(file, tick, model=trained_with)
-    for path in made.save((out or file.parent) / told["files"][0], **told["look"]):
+        made, told = repeat(file, tick, model=trained_with)
+    for path in made.save((out or file.parent) / told.files[0], **told.look):
         click.echo(str(path))

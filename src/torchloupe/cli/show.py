@@ -103,6 +103,7 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     from torchloupe.figures.sheet import check
     from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.inputs import indices
+    from torchloupe.inspection.result import check_target
     from torchloupe.inspection.run import run
     from torchloupe.inspection.subject import Subject
     from torchloupe.runtime.device import pick_device
@@ -110,6 +111,7 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in FigureStyle.__dataclass_fields__ if options.get(name) is not None}
     check(FigureStyle(**look))  # told before anything is computed
+    check_target(options["out"])
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = Subject(network, options["data"], offline=options["offline"])
     every = options.get("channels", "all") == "all"

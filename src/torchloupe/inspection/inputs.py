@@ -188,7 +188,7 @@ def picture_files(path: Path) -> list[Path]:
     Raises:
         DataError: no such file, or a folder without pictures.
 
-    >>> picture_files(Path(__file__).parent / "scores")
+    >>> picture_files(Path(__file__).parent / "views")
     Traceback (most recent call last):
     ...
     torchloupe.errors.DataError: ...holds no pictures. Name a file or a folder with some.
