@@ -1,11 +1,14 @@
 """What the tests of every method look at: one small network, some pictures, fast settings."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from torchloupe.checkpoints.file import Config, save_model
 from torchloupe.data.dataset import Split
+from torchloupe.data.drawn.shapes import shapes
 from torchloupe.models import build
 from torchloupe.models.network import Network, wrap
 
@@ -42,3 +45,16 @@ def pictures(n: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
 def split(n: int = 12) -> Split:
     images = torch.randint(0, 256, (n, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
     return Split(images, torch.zeros(n, dtype=torch.int64), tuple(f"p{i}.png" for i in range(n)))
+
+
+def small_run(folder: Path) -> Path:
+    """A run of a small network on shapes, as training leaves it."""
+    torch.manual_seed(0)
+    folder.mkdir()
+    data = {"source": "shapes", "name": "shapes"}
+    config = Config(
+        "loupe", shapes(train=10, test=10).classes, (0.5,) * 3, (0.25,) * 3, 32, {"widths": [8, 8, 8]}, data
+    )
+    save_model(folder / "model.safetensors", build("loupe", classes=10, widths=(8, 8, 8)), config)
+    (folder / "config.json").write_text("{}")
+    return folder

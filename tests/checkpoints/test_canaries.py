@@ -18,7 +18,8 @@ from torchloupe.checkpoints.file import Config, save_model, save_tensors
 from torchloupe.checkpoints.open import load, open_model
 from torchloupe.data.dataset import checksum
 from torchloupe.errors import ModelError
-from torchloupe.inspection.repeat import NEEDED, again
+from torchloupe.inspection.manifest import NEEDED
+from torchloupe.inspection.repeat import repeat
 from torchloupe.models import build
 from torchloupe.reports.report import report
 from torchloupe.runtime.files import write_json
@@ -120,7 +121,7 @@ CALLS: dict[str, Callable[[Path], object]] = {
     "load a file": lambda run: load(run / "model.safetensors"),
     "load a snapshot": lambda run: load(f"{run}@1"),
     "torchloupe.report": lambda run: report(run, "r.html"),
-    "again from Python": lambda run: again(Path("of-code.json")),
+    "again from Python": lambda run: repeat(Path("of-code.json")),
 }
 
 

@@ -180,6 +180,18 @@ def test_what_goes_wrong_is_told_in_one_sentence(
     assert [file for file in sorted(tmp_path.iterdir()) if file.name not in ("cache", "__pycache__")] == before
 
 
+@pytest.mark.parametrize("out", ["u.gif", "taken"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    def compute(*_: Any, **__: Any) -> None:
+        raise AssertionError("computed first")
+
+    monkeypatch.setattr("torchloupe.inspection.run.run", compute)
+    Path("taken").write_bytes(b"a file")
+    one_sentence(run("show", "maximize", home / "run", "--out", out, "--quiet"), 2, out)
+
+
 def test_the_canvas_can_be_set(run: Run, home: Path) -> None:
     words = ["--steps", "1", "--copies", "1", "--channels", "0", "--canvas", "24", "--out", "a.png"]
     assert run("show", "maximize", home / "run", *words).code == 0

@@ -11,32 +11,21 @@ from PIL import Image
 from torch import nn
 
 import torchloupe
-from contract import FAST, net, pictures, split
-from torchloupe.checkpoints.file import Config, read_tensors, save_model
+from contract import FAST, net, pictures, small_run, split
+from torchloupe.checkpoints.file import read_tensors
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.inspection.catalog import METHODS, Method
-from torchloupe.inspection.repeat import again
+from torchloupe.inspection.repeat import repeat
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
-from torchloupe.models import build
 
 ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
 
 
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
-    """A run of a small network on shapes, as training leaves it."""
-    torch.manual_seed(0)
-    folder = tmp_path / "run"
-    folder.mkdir()
-    data = {"source": "shapes", "name": "shapes"}
-    config = Config(
-        "loupe", shapes(train=10, test=10).classes, (0.5,) * 3, (0.25,) * 3, 32, {"widths": [8, 8, 8]}, data
-    )
-    save_model(folder / "model.safetensors", build("loupe", classes=10, widths=(8, 8, 8)), config)
-    (folder / "config.json").write_text("{}")
-    return folder
+    return small_run(tmp_path / "run")
 
 
 def asked(row: Method, **more: Any) -> dict[str, Any]:
@@ -90,10 +79,10 @@ def test_again_gives_the_same_bytes(row: Method, run_folder: Path, tmp_path: Pat
     moved = tmp_path / "elsewhere"
     run_folder.rename(moved)  # the whole run goes to another place
     place = moved / "pictures" / "x"
-    repeated, told = again(place / "a.json")
-    new = repeated.save(tmp_path / "new" / "a.png", **told["look"])
-    assert [file.name for file in new] == [file.name for file in files] == told["files"]
-    for name in (*told["files"], "a.safetensors"):
+    repeated, told = repeat(place / "a.json")
+    new = repeated.save(tmp_path / "new" / "a.png", **told.look)
+    assert [file.name for file in new] == [file.name for file in files] == told.files
+    for name in (*told.files, "a.safetensors"):
         assert (tmp_path / "new" / name).read_bytes() == (place / name).read_bytes(), name
 
 
@@ -102,19 +91,19 @@ def test_again_knows_tensors_and_refuses_what_has_changed(run_folder: Path, tmp_
     given = torch.rand(2, 3, 32, 32)
     made = run("feature-maps", network, "layer1", given)
     made.save(tmp_path / "a.png")
-    repeated, _ = again(tmp_path / "a.json")
+    repeated, _ = repeat(tmp_path / "a.json")
     torch.testing.assert_close(repeated.maps, made.maps, rtol=0, atol=0)
     with torch.no_grad():
         network.get_parameter("fc.bias").add_(1)
     run("feature-maps", network, "layer1", given).save(tmp_path / "b.png")
     with pytest.raises(ModelError, match="are not those"):
-        again(tmp_path / "b.json")
+        repeat(tmp_path / "b.json")
     run("feature-maps", net(torch.float32), "layer1", pictures(dtype=torch.float32)).save(tmp_path / "c.png")
     with pytest.raises(ModelError, match="made in code"):
-        again(tmp_path / "c.json")
+        repeat(tmp_path / "c.json")
     (tmp_path / "d.json").write_text("[]")
     with pytest.raises(ModelError, match="does not describe a picture"):
-        again(tmp_path / "d.json")
+        repeat(tmp_path / "d.json")
 
 
 def test_again_computes_with_the_pictures_threads_and_leaves_the_callers(
@@ -132,7 +121,7 @@ def test_again_computes_with_the_pictures_threads_and_leaves_the_callers(
 
     monkeypatch.setattr("torchloupe.inspection.repeat.run", spy)
     assert torch.get_num_threads() == 1
-    again(tmp_path / "a.json")
+    repeat(tmp_path / "a.json")
     assert seen == [2] and torch.get_num_threads() == 1
 
 

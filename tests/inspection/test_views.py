@@ -13,6 +13,7 @@ from torchloupe.attribution.backprop import deconvnet
 from torchloupe.features.feature_maps import FeatureMaps
 from torchloupe.features.filters import Filters
 from torchloupe.features.top_examples import TopExamples
+from torchloupe.figures.colors import signed
 from torchloupe.figures.sheet import Sheet
 from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.catalog import METHODS, Method
@@ -274,6 +275,24 @@ def test_single_positions_are_cropped_to_what_they_see(channels: list[int], twin
         if channel != 4:
             shown = seen(signal_grey(result.signal[i], most[i]), place)
             assert int((plain(cells[second]).int() - shown.int()).abs().max()) <= 1 and bool((shown != 128).any())
+
+
+def test_the_random_network_is_cropped_to_what_its_own_position_sees() -> None:
+    result = deconvnet(units(), "4", pictures(4), each=True, position="max", seed=2)
+    random, (sheet,) = result.twin, backward.view(result, FigureStyle(), ABOUT)
+    assert random is not None and random.box is not None and result.box is not None
+    assert bool((random.box != result.box).any()), "the two networks answer most at different places"
+    shown = signed(random.signal)
+    for i, (top, left, bottom, right) in enumerate(random.box.tolist()):
+        cell = sheet.cells[3 * i + 2]
+        assert (cell is None) == (not random.kept[i])
+        if cell is not None:
+            assert bool((cell != 128).any()), "what came back lies inside the box, and is no flat grey"
+            inside = plain(shown[i])[:, top:bottom, left:right]
+            assert int((plain(cell) != 128).sum()) == int((inside != 128).sum())
+    assert "each network" in sheet.note
+    given = deconvnet(units(), "4", pictures(1), each=True, position=(5, 3))
+    assert "each network" not in backward.view(given, FigureStyle(), ABOUT)[0].note
 
 
 def test_a_silent_position_is_cropped_where_it_is() -> None:

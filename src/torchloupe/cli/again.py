@@ -15,13 +15,13 @@ from torchloupe.runtime.console import Console
 @quiet
 def again(file: Path, out: Path | None, quiet: bool, trained_with: str | None) -> None:
     """Make a picture again from the FILE.json beside it: the same bytes on the same machine."""
-    from torchloupe.inspection.repeat import again as make
+    from torchloupe.inspection.repeat import repeat
     from torchloupe.runtime.device import process_settings
 
     console = Console(quiet)
     with console.progress("again") as tick:
-        made, told = make(file, tick, model=trained_with)
-    with process_settings(threads=told["environment"].get("threads") or None):  # as it was made: they are written down
-        paths = made.save((out or file.parent) / told["files"][0], **told["look"])
+        made, told = repeat(file, tick, model=trained_with)
+    with process_settings(threads=told.environment.get("threads")):  # as it was made: they are written down
+        paths = made.save((out or file.parent) / told.files[0], **told.look)
     for path in paths:
         click.echo(str(path))

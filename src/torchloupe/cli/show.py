@@ -115,12 +115,14 @@ def _show(row: Method, model: str, options: dict[str, Any]) -> None:
     from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.inputs import indices
     from torchloupe.inspection.places import image_file
+    from torchloupe.inspection.result import check_target
     from torchloupe.inspection.run import run
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
     look = {name: options[name] for name in FigureStyle.__dataclass_fields__ if options.get(name) is not None}
     check(FigureStyle(**look))  # told before anything is computed
+    check_target(options["out"])
     network = open_named(model, options).network.to(pick_device(options["device"]))
     studied = study(network, options, console, read=row.takes != "nothing")
     every = options.get("channels", "all") == "all"

@@ -2,9 +2,7 @@
 
 import dataclasses
 import io
-import math
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +10,12 @@ import torch
 from torch import Tensor
 
 from torchloupe.checkpoints.file import save_tensors
-from torchloupe.checkpoints.open import SHIPPED
 from torchloupe.errors import UsageError
 from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.catalog import Method, load_function
-from torchloupe.inspection.inputs import Images, is_from_data
-from torchloupe.models.reference import is_reference
+from torchloupe.inspection.inputs import Images
+from torchloupe.inspection.manifest import Manifest, finite, is_image_name, plain, seen_from
 from torchloupe.runtime.environment import __version__, packages
-from torchloupe.runtime.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,9 +54,13 @@ class Result:
         )
 
     @property
+    def all_settings(self) -> dict[str, Any]:
+        """Every setting of the method: what was asked, in plain numbers, and the defaults."""
+        return {s.name: self.settings.get(s.name, s.default) for s in self.method.settings}
+
+    @property
     def about(self) -> dict[str, Any]:
         """What captions say: model, data, seed, every setting."""
-        settings = {s.name: self.settings.get(s.name, s.default) for s in self.method.settings}
         return {
             "model": self.studied.title,
             "data": self.studied.source and Path(self.studied.source).stem,
@@ -68,7 +68,7 @@ class Result:
             "title": self.method.title,
             "layer": self.result.layer,
             "seed": self.seed if self.method.seeded else None,
-            "settings": settings,
+            "settings": self.all_settings,
             "names": self.images_taken.names if self.images_taken else None,
             "classes": getattr(self.studied.model, "classes", None),
             **self.told,
@@ -114,78 +114,90 @@ class Result:
         Raises:
             UsageError: the suffix is not a picture format.
         """
-        from torchloupe.figures.plots import FORMATS, save_figure
+        from torchloupe.figures.plots import save_figure
         from torchloupe.figures.sheet import draw
 
         path, drawn = Path(file), FigureStyle(**look)
-        if path.suffix.lower().lstrip(".") not in FORMATS:
-            raise UsageError(f"cannot write '{path}': the suffix is not one of {', '.join(FORMATS)}.")
+        check_suffix(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         sheets = self.sheets(drawn)
         files = [path if page == 0 else path.with_stem(f"{path.stem}-{page + 1}") for page in range(len(sheets))]
-        for sheet, target in zip(sheets, files, strict=True):
-            figure = draw(sheet, drawn)
-            save_figure(figure, target, dpi=figure.dpi)
-        manifest = self.manifest(path.parent)
         raw = dict(tensors_of(self.result))
         if self.images_taken is not None and self.images_taken.words is None:
             raw["inputs"] = self.images_taken.pictures
+        self.manifest(path.parent, look=look, files=files).write(path.with_suffix(".json"))
         save_tensors(path.with_suffix(".safetensors"), raw, {"method": self.method.name})
-        write_json(path.with_suffix(".json"), {**manifest, "look": look, "files": [each.name for each in files]})
+        for sheet, target in zip(sheets, files, strict=True):
+            figure = draw(sheet, drawn)
+            save_figure(figure, target, dpi=figure.dpi)
         return files
 
-    def manifest(self, folder: Path) -> dict[str, Any]:
+    def manifest(self, folder: Path, *, look: Mapping[str, Any], files: Sequence[Path]) -> Manifest:
         """Return all that is needed to make the result again; paths are relative to `folder`."""
         origin, taken = self.studied.origin, self.images_taken
-        words = None if taken is None or taken.words is None else [_from(word, folder) for word in taken.words]
+        words = None if taken is None or taken.words is None else [seen_from(word, folder) for word in taken.words]
         options = dict(origin.options) if origin else {}
         if "weights" in options:
-            options["weights"] = _from(options["weights"], folder)
-        return {
-            "torchloupe": __version__,
-            "method": self.method.name,
-            "model": _from(origin.word, folder) if origin else None,
-            "model_options": options,
-            "title": self.studied.title,
-            "weights": self.studied.weights,
-            "layer": self.result.layer,
-            "channels": self.channels,
-            "data": self.studied.source and _from(self.studied.source, folder),
-            "pictures": words,
-            "names": list(taken.names) if taken else None,
-            "started_from_pictures": taken is not None,
-            "seed": self.seed,
-            "settings": {s.name: self.settings.get(s.name, s.default) for s in self.method.settings},
-            "told": self.told,
-            "numbers": {name: _listed(getattr(self.result, name, None)) for name in self.method.numbers},
-            "environment": {**packages(), "threads": torch.get_num_threads(), "device": str(_device(self.studied))},
-        }
+            options["weights"] = seen_from(options["weights"], folder)
+        return Manifest(
+            method=self.method.name,
+            model=seen_from(origin.word, folder) if origin else None,
+            model_options=plain(options, "an option of the network"),
+            title=self.studied.title,
+            weights=self.studied.weights,
+            layer=self.result.layer,
+            channels=self.channels,
+            data=self.studied.source and seen_from(self.studied.source, folder),
+            pictures=words,
+            names=list(taken.names) if taken else None,
+            started_from_pictures=taken is not None,
+            seed=self.seed,
+            settings=self.all_settings,
+            environment={**packages(), "threads": torch.get_num_threads(), "device": str(_device(self.studied))},
+            look=plain(look, "a setting of the figure"),
+            files=[each.name for each in files],
+            told=plain(self.told, "what captions say"),
+            numbers={name: finite(plain(getattr(self.result, name, None), name)) for name in self.method.numbers},
+            torchloupe=__version__,
+        )
 
 
-def _from(word: str, folder: Path) -> str:
-    """Return a path as seen from a folder; what is no path stays as it is."""
-    if is_from_data(word) or word in SHIPPED:
-        return word
-    file, colon, name = word.rpartition(":") if is_reference(word) else (word, "", "")
-    return os.path.relpath(Path(file).resolve(), folder.resolve()) + colon + name if Path(file).exists() else word
+def check_suffix(file: Path) -> None:
+    """Refuse a file that is no image by its suffix, before anything is computed for it.
+
+    Raises:
+        UsageError: the suffix is not that of an image format.
+
+    >>> check_suffix(Path("a.gif"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.UsageError: cannot write 'a.gif': the suffix is not one of png, svg, pdf, jpg, jpeg, webp.
+    """
+    from torchloupe.figures.plots import FORMATS
+
+    if not is_image_name(file.name):
+        raise UsageError(f"cannot write '{file}': the suffix is not one of {', '.join(FORMATS)}.")
+
+
+def check_target(out: Path | None) -> None:
+    """Refuse a place that no image can be written to, before anything is computed for it: a file, or a folder.
+
+    Raises:
+        UsageError: a file with another suffix, or without one.
+
+    >>> check_target(None), check_target(Path("new/folder")), check_target(Path("a.png"))
+    (None, None, None)
+    """
+    if out is None or out.is_dir():
+        return
+    if out.suffix:
+        check_suffix(out)
+    elif out.exists():
+        raise UsageError(f"'{out}' is neither a folder nor a picture file's name. Give --out FILE.png or a folder.")
 
 
 def _device(studied: "Subject") -> torch.device:
     return next((p.device for p in studied.model.parameters()), torch.device("cpu"))
-
-
-def _listed(value: Any) -> Any:
-    if not isinstance(value, Tensor):
-        return value
-    plain = value.double().tolist()
-    return _plain(plain)
-
-
-def _plain(value: Any) -> Any:
-    """Turn NaN and infinity, which JSON does not know, into null."""
-    if isinstance(value, list):
-        return [_plain(each) for each in value]
-    return value if math.isfinite(value) else None
 
 
 def tensors_of(result: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
 from torchloupe.inspection.catalog import METHODS, Method, find_method, load_function
 from torchloupe.inspection.inputs import Images, coloured, from_anything, from_split, need_data, top_count, unasked
+from torchloupe.inspection.manifest import EACH_IMAGE, plain
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import public_signature
 from torchloupe.inspection.subject import Subject, subject
@@ -26,13 +28,16 @@ def run(
     layer: str | None = None,
     images: Any = None,
     *,
-    channels: "list[int] | int | None" = None,
+    channels: Any = None,
     seed: int = 0,
     data: "Dataset | str | Path | None" = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Result:
     """Run a method of the catalog by name; returns its result with what is needed to show and repeat it.
+
+    `channels` is a number or some (a list, range or array); for methods that go back from a position also a tensor
+    `[b]`, one for each image. Settings may be tensors and arrays as well.
 
     Raises:
         UsageError: an unknown method or setting, or no pictures and no data to take some from.
@@ -44,12 +49,14 @@ def run(
     """
     method = find_method(name)
     _check(method, settings)
+    settings = {key: plain(value, key) for key, value in settings.items()}
+    channels = _plain_channels(channels, method)
     studied = subject(model, data)
     wanted = layer or method.layer
     arguments: dict[str, Any] = {key: _parsed(key, value) for key, value in settings.items()}
     taken: Images | None = None
     if method.channels:
-        arguments["channels"] = [channels] if isinstance(channels, int) else channels
+        arguments["channels"] = _asked(channels)
     if method.seeded:
         arguments["seed"] = seed
     if (count := top_count(images)) and method.from_a_position:
@@ -78,8 +85,32 @@ def _check(method: Method, settings: dict[str, Any]) -> None:
             )
 
 
+def _plain_channels(channels: Any, method: Method) -> Any:
+    """Return channels as JSON has them: None, a number, a list, or one for each image."""
+    if isinstance(channels, dict):
+        return channels
+    found = plain(channels, "channels")
+    for channel in found if isinstance(found, list) else [found]:
+        if channel is not None and type(channel) is not int:
+            raise UsageError(f"channels are whole numbers like 0 or [0, 3], not {channel!r}.")
+    each = method.from_a_position and isinstance(channels, Tensor) and isinstance(found, list)
+    return {EACH_IMAGE: found} if each else found
+
+
+def _asked(channels: Any) -> Any:
+    """Return plain channels as methods take them."""
+    if isinstance(channels, dict):
+        return torch.tensor(channels[EACH_IMAGE])
+    return [channels] if isinstance(channels, int) else channels
+
+
 def _parsed(name: str, value: Any) -> Any:
-    """Read a position (y,x) or a direction that came as text or as a list from JSON."""
+    """Read a position (y,x; or one for each image) or a direction that came as text or as a list."""
+    if name == "position" and isinstance(value, list) and value and isinstance(value[0], list):
+        try:
+            return torch.tensor(value)
+        except (TypeError, ValueError):
+            raise UsageError("position is one (y, x) for each image, in whole numbers.") from None
     if name in ("position", "canvas") and isinstance(value, list):
         return tuple(value)
     if not isinstance(value, str) or name not in ("position", "direction") or value in ("max", "center"):

@@ -26,7 +26,9 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
     said += RANDOM if result.twin is not None else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
-        return _crops(result, look, about, title, note(about, said + "; cropped to what the position sees"))
+        apart = result.twin is not None and result.twin.box is not None and bool((result.twin.box != result.box).any())
+        where = "the strongest position of each network" if apart else "the position"
+        return _crops(result, look, about, title, note(about, f"{said}; cropped to what {where} sees"))
     if bool((result.channel >= 0).any()):
         cells: list[Tensor | None] = [
             None if not n else cell for cell, n in zip(shown, result.kept.tolist(), strict=True)
@@ -56,15 +58,21 @@ def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: st
     """Show single positions cropped to what they see; where units have pictures of their own, a row of them a unit."""
     assert result.box is not None
     scale = look.scale or "per_picture"
-    layers = [rgb(result.images[result.image]), signed(result.signal, scale)]
+    layers = [
+        (rgb(result.images[result.image]), result.box, torch.zeros_like(result.kept)),
+        (signed(result.signal, scale), result.box, result.kept == 0),
+    ]
     if result.twin is not None:
-        layers.append(signed(result.twin.signal, scale))
+        own = result.box if result.twin.box is None else result.twin.box  # its maxima lie elsewhere
+        layers.append((signed(result.twin.signal, scale), own, result.twin.kept == 0))
     heads = ("picture", "trained", "random net")[: len(layers)]
-    boxes = result.box.tolist()
-    silent = [torch.zeros_like(result.kept), result.kept == 0] + ([result.twin.kept == 0] if result.twin else [])
+    every = [box for _, boxes, _ in layers for box in boxes.tolist()]
     cropped = [
-        [None if gone else crop(cell, box, boxes) for cell, box, gone in zip(shown, boxes, none.tolist(), strict=True)]
-        for shown, none in zip(layers, silent, strict=True)
+        [
+            None if gone else crop(cell, box, every)
+            for cell, box, gone in zip(shown, boxes.tolist(), none.tolist(), strict=True)
+        ]
+        for shown, boxes, none in layers
     ]
     units = [unit(about, channel) for channel in result.channel.tolist()]
     names = [called(about, image) for image in result.image.tolist()]

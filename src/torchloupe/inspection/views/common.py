@@ -21,9 +21,16 @@ def note(about: dict[str, Any], *parts: str) -> str:
     return "\n".join([" · ".join(words), *parts])
 
 
+MOST = 8
+"""Numbers of a setting that a caption repeats; of more it says how many they are."""
+
+
 def _short(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        flat = all(isinstance(each, int | float) for each in value)
+        return ",".join(map(_short, value)) if flat and len(value) <= MOST else f"of {len(value)}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
