@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 
@@ -21,6 +22,15 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCHLOUPE_CACHE", str(folder))
     monkeypatch.setenv("TORCHLOUPE_STATE", str(tmp_path.with_name(f"{tmp_path.name}-state")))
     return folder
+
+
+@pytest.fixture
+def wrong_shapes() -> Iterator[None]:
+    """Let wrong arguments through to the code that refuses them; else the check of annotations is there first."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture

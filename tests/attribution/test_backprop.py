@@ -339,6 +339,7 @@ def test_a_gate_beside_a_rectifier_passes_its_own_derivative() -> None:
     assert not torch.allclose(*found)
 
 
+@pytest.mark.usefixtures("wrong_shapes")
 def test_bad_settings_are_refused() -> None:
     net, layer, _, side = CASES["vgg"]
     x = pictures(2, side)

@@ -71,6 +71,7 @@ def test_psnr_is_minus_ten_log_of_the_mean_square() -> None:
     assert torch.allclose(psnr(a, b), torch.tensor(expected, dtype=torch.float64), atol=1e-10)
 
 
+@pytest.mark.usefixtures("wrong_shapes")
 @pytest.mark.parametrize("score", [psnr, ssim])
 def test_different_shapes_are_refused(score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
     with pytest.raises(DataError, match="one shape"):
@@ -84,5 +85,10 @@ def test_correlation_is_numpys_and_knows_flat_pictures() -> None:
         assert found == pytest.approx(expected, abs=1e-12)
     assert correlation(a, 3 - 2 * a).tolist() == pytest.approx([-1] * 4)
     assert correlation(a, torch.ones_like(a)).isnan().all()
+
+
+@pytest.mark.usefixtures("wrong_shapes")
+def test_correlation_of_different_shapes_is_refused() -> None:
+    a, b = pair(4, 3, 5, 7)
     with pytest.raises(DataError, match="of one shape"):
         correlation(a, b[:2])

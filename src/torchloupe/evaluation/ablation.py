@@ -215,7 +215,7 @@ def _all(
     channels: list[int],
     size: int | None,
     progress: Progress | None,
-) -> Float[Tensor, "channels+1 n"] | None:
+) -> Float[Tensor, "rows n"] | None:
     """Return which pictures are right, with all channels and without each; None if this way does not work here."""
     device = next((p.device for p in way.model.parameters()), torch.device("cpu"))
     rows = []

@@ -1,4 +1,4 @@
-"""What a layer puts out for a picture: all of its maps."""
+"""The feature maps of a layer, and their principal components as one color image."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,11 @@ TAILS = 0.01
 
 @dataclass(frozen=True, eq=False)
 class FeatureMaps:
-    """Maps of one layer."""
+    """Feature maps of one layer for a batch of images."""
 
     layer: str
     maps: Float[Tensor, "b n y x"]
-    """As the layer puts them out, unscaled."""
+    """The layer's output, unscaled."""
     channel: Int64[Tensor, "n"]
     dead: Bool[Tensor, "n"]
     """Zero at every position of every picture given."""

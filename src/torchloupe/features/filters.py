@@ -1,4 +1,4 @@
-"""The weights of a convolution, as they stand."""
+"""The weights of a convolution."""
 
 from dataclasses import dataclass
 

@@ -255,10 +255,10 @@ def first_tensor(value: Any) -> Tensor | None:
 
 
 def activations(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
-    """Return a layer's output as maps, channels first, the graph kept; nothing after the layer runs.
+    """Return the activations of a layer for a batch of images, channels first, with their gradient graph.
 
-    A layer that runs several times gives its first call. A vector `[b, n]` becomes n maps of 1 x 1. `output` is the
-    network's own output. To be called inside `frozen_eval`.
+    Of a layer that is called several times it is the first call; the forward pass stops there. A vector `[b, n]` comes
+    as n maps of 1 x 1; `output` names the logits. Call it inside `frozen_eval`.
 
     Raises:
         LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
@@ -299,7 +299,7 @@ def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
 def as_maps(
     output: Tensor, module: nn.Module, layer: str = "", picture: Sequence[int] = (1, 1)
 ) -> Float[Tensor, "b channels y x"]:
-    """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is height and width of what came in.
+    """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is the height and width of the input.
 
     >>> as_maps(torch.zeros(2, 7, 7, 96), nn.Linear(96, 96)).shape
     torch.Size([2, 96, 7, 7])

@@ -1,4 +1,4 @@
-"""The pictures of a data set that drive each channel most, and the part of each that it sees."""
+"""Maximally activating dataset examples of each channel, and the receptive field of the strongest position."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from torchloupe.runtime.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class TopExamples:
-    """For each channel the k pictures that drive it most, the strongest first."""
+    """For each channel the k images with the highest activation, the strongest first."""
 
     layer: str
     channel: Int64[Tensor, "c"]
@@ -29,7 +29,7 @@ class TopExamples:
     position: Int64[Tensor, "c k 2"]
     """(y, x) of the strongest position in the map."""
     box: Int64[Tensor, "c k 4"]
-    """What that position sees: top, left, bottom, right in pixels of the stored picture, half open."""
+    """Receptive field of that position: top, left, bottom, right in pixels of the stored image, half open."""
     pictures: UInt8[Tensor, "c k channels h w"]
     names: tuple[tuple[str, ...], ...]
 

@@ -1,4 +1,4 @@
-"""One look at a whole forward pass: which layers run, in which order, and what they put out."""
+"""One forward pass, traced: which layers run, in which order, and the shapes of their outputs."""
 
 from dataclasses import dataclass, replace
 
@@ -12,12 +12,12 @@ from torchloupe.features.names import layer_name
 from torchloupe.models.network import Network
 
 SIDE = 224
-"""Side of the example picture for a network that does not say which it takes."""
+"""Side of the example image for a network of unknown input size."""
 
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """A layer that ran, in the order in which layers finish."""
+    """One layer's entry in a trace: its name, output shape and number of calls."""
 
     name: str
     module: nn.Module
@@ -28,7 +28,7 @@ class Call:
     storage: tuple[int, int]
     """Address and version of the output: the same for a container and its last part."""
     picture: tuple[int, int]
-    """Height and width of what came in."""
+    """Height and width of the network's input."""
 
     @property
     def last_axis(self) -> bool:
@@ -51,7 +51,7 @@ class Call:
 
 
 def placed(model: nn.Module, pictures: Tensor) -> Tensor:
-    """Return pictures on the device and in the float type of the network, detached, as an ordinary tensor.
+    """Return images on the device and in the dtype of the network's parameters, detached, usable for autograd.
 
     >>> placed(nn.Linear(1, 1).double(), torch.zeros(1, 3, 2, 2)).dtype
     torch.float64
@@ -63,7 +63,7 @@ def placed(model: nn.Module, pictures: Tensor) -> Tensor:
 
 
 def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Float[Tensor, "1 c h w"]:
-    """Return a grey picture of the size and channels that a network takes.
+    """Return one grey image `[1, c, h, w]` of the size and channels that a network takes.
 
     >>> example(nn.Conv2d(1, 2, 3), size=8).shape
     torch.Size([1, 1, 8, 8])
@@ -78,9 +78,9 @@ def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Floa
 
 
 def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, until: str = "") -> list[Call]:
-    """Run one picture (grey by default) through a network and list the layers that ran, in order of their ends.
+    """Run one image (grey by default) through a network and list the layers that ran, in the order they finish.
 
-    The pass ends with layer `until`.
+    The forward pass stops after layer `until`.
 
     >>> [call.name for call in trace(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), torch.zeros(1, 3, 5, 5))]
     ['0', '1']
@@ -106,9 +106,9 @@ def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, unt
 
 
 def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | None = None) -> str:
-    """Return the dotted name of a layer; `first` and `last` look at one pass of `picture` (grey by default).
+    """Return the dotted name of a layer; `first` and `last` are found by one pass of `picture` (grey).
 
-    `first` is the first executed convolution that sees the picture, `last` the last executed block with a 4-D output.
+    `first` is the first executed convolution that depends on the image, `last` the last block with a 4-D output.
 
     Raises:
         LayerError: no such layer.

@@ -36,7 +36,7 @@ COLOURS: dict[str, dict[str, Any]] = {
 class Sheet:
     """What is on one sheet."""
 
-    cells: "Sequence[UInt8[Tensor, '3 h w'] | None]"
+    cells: "Sequence[UInt8[Tensor, '3 _ _'] | None]"
     """Pictures of any sizes; None for a unit that has none (dead)."""
     captions: Sequence[str] = ()
     """Lines below each picture."""
