@@ -6,7 +6,7 @@ Its published figures (official pixels, one A100): 94.01 % with six views, 2.6 s
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,8 @@ from torch.optim import SGD
 from torchloupe.data.dataset import Dataset
 from torchloupe.data.tensors import to_float
 from torchloupe.runtime.device import autocast
-from torchloupe.training.augment import augment, draw, generator
+from torchloupe.training.augment import augment, draw
+from torchloupe.training.chance import stream
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.optimizers import Muon
 
@@ -101,7 +102,7 @@ def train_airbench(dataset: Dataset, seed: int, *, amp: str, steps: int | None =
     for step in range(last):
         epoch, place = divmod(step, per_epoch)
         if place == 0:
-            order = torch.randperm(len(labels), generator=generator(seed, epoch))
+            order = torch.randperm(len(labels), generator=stream(replace(SETTINGS, seed=seed), "order", epoch))
             draws = draw(SETTINGS, len(labels), epoch)
         index = order[place * BATCH : (place + 1) * BATCH]
         for optimizer, own in zip((plain, muon), peaks, strict=True):

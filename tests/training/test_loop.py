@@ -19,11 +19,12 @@ from torchloupe.data.drawn.shapes import shapes
 from torchloupe.data.subsets import take
 from torchloupe.errors import DataError, DivergedError, ModelError, UsageError
 from torchloupe.runs.metrics import read_metrics
+from torchloupe.runtime.files import read_json, write_json
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.journal import Listener
 from torchloupe.training.loop import Run, Stopped, snapshot_steps, train
 from torchloupe.training.prepare import prepare
-from torchloupe.training.resume import states
+from torchloupe.training.resume import begun, states
 
 SMALL = TrainConfig(epochs=3, batch=20, ema=0.9, seed=4)
 
@@ -271,6 +272,24 @@ def test_a_snapshot_is_the_network_of_that_step(data: Dataset, tmp_path: Path) -
     train(data, replace(config, epochs=1), tmp_path / "short", device="cpu")
     snapshot = open_model(f"{tmp_path / 'long'}@1").network.state_dict()
     assert all(torch.equal(snapshot[name], tensor) for name, tensor in weights(tmp_path / "short").items())
+
+
+def test_a_run_of_before_there_was_a_stream_a_purpose_goes_on_as_it_began(data: Dataset, tmp_path: Path) -> None:
+    train(data, replace(SMALL, streams=1), tmp_path / "whole", device="cpu")
+    seen: list[int] = []
+    listener = Listener(step=lambda step, *_: seen.append(step), wants_stop=lambda: len(seen) == 7)
+    with pytest.raises(Stopped):
+        train(data, replace(SMALL, streams=1), tmp_path / "cut", device="cpu", listener=listener)
+    about = read_json(tmp_path / "cut" / "config.json")
+    del about["training"]["streams"]  # as it was written then
+    write_json(tmp_path / "cut" / "config.json", about)
+    config = begun(tmp_path / "cut", SMALL)
+    assert config is not None and config.streams == 1
+    train(data, SMALL, tmp_path / "cut", device="cpu", resume=True)
+    assert outcome(tmp_path / "whole") == outcome(tmp_path / "cut")
+    train(data, SMALL, tmp_path / "new", device="cpu")
+    assert read_json(tmp_path / "new" / "config.json")["training"]["streams"] == 2
+    assert not torch.equal(weights(tmp_path / "new")["conv1.weight"], weights(tmp_path / "cut")["conv1.weight"])
 
 
 DROPOUT = """

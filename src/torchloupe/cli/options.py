@@ -9,7 +9,7 @@ import click
 
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console
-from torchloupe.training.config import TrainConfig, help_of
+from torchloupe.training.config import NOT_ASKED, TrainConfig, help_of
 
 if TYPE_CHECKING:
     from torchloupe.checkpoints.open import Loaded
@@ -173,7 +173,7 @@ def _teller(console: Console) -> Callable[[str], None]:
 def of_config() -> Callable[[F], F]:
     """Make an option of every field of TrainConfig; what is not given is None."""
     hints = get_type_hints(TrainConfig)
-    return stack(*[_option(f.name, hints[f.name]) for f in fields(TrainConfig)])
+    return stack(*[_option(f.name, hints[f.name]) for f in fields(TrainConfig) if f.name not in NOT_ASKED])
 
 
 def _option(name: str, hint: Any) -> Callable[[F], F]:

@@ -89,7 +89,7 @@ def flushes_denormals() -> bool:
 
 @contextmanager
 def process_settings(*, threads: int | None = None, flush_denormal: bool | None = None) -> Iterator[None]:
-    """Compute with so many threads, denormal numbers as zero or not, and put both back afterwards (None: untouched).
+    """Compute with so many threads, and denormal numbers as zero or not; then all is as it was (None: untouched).
 
     >>> with process_settings(threads=1, flush_denormal=True):
     ...     torch.get_num_threads(), flushes_denormals()

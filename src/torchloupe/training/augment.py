@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from torchloupe.data.tensors import crop, to_float
+from torchloupe.training.chance import stream
 from torchloupe.training.config import TrainConfig
-
-EPOCH_STRIDE = 1_000_003  # a prime: seeds of neighbouring epochs do not meet those of neighbouring runs
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,6 @@ class Draws:
         return Draws(self.flip[index], self.place[index], self.hole[index])
 
 
-def generator(seed: int, epoch: int) -> torch.Generator:
-    """Return the source of chance of one epoch (on the CPU, so that every device draws the same).
-
-    >>> torch.equal(torch.rand(3, generator=generator(1, 2)), torch.rand(3, generator=generator(1, 2)))
-    True
-    """
-    return torch.Generator().manual_seed(seed * EPOCH_STRIDE + epoch)
-
-
 def draw(config: TrainConfig, n: int, epoch: int, device: torch.device | str = "cpu") -> Draws:
     """Draw an epoch's flips, places and holes for n pictures.
 
@@ -45,11 +35,10 @@ def draw(config: TrainConfig, n: int, epoch: int, device: torch.device | str = "
     >>> bool((first.flip != second.flip).all())
     True
     """
-    seed = config.seed_of("augment")
-    chance = generator(seed, epoch)
+    chance = stream(config, "augment", epoch)
     flip = torch.rand(n, generator=chance) < 0.5
     if config.flip == "alternating":
-        flip = (torch.rand(n, generator=generator(seed, 0)) < 0.5) ^ (epoch % 2 == 1)
+        flip = (torch.rand(n, generator=stream(config, "augment")) < 0.5) ^ (epoch % 2 == 1)
     elif config.flip == "none":
         flip = torch.zeros(n, dtype=torch.bool)
     place, hole = torch.rand(n, 2, generator=chance), torch.rand(n, 2, generator=chance)

@@ -64,6 +64,7 @@ class TrainConfig:
     seed_init: Annotated[int | None, "seed of the initial weights"] = None
     seed_order: Annotated[int | None, "seed of the order of the pictures"] = None
     seed_augment: Annotated[int | None, "seed of the augmentation"] = None
+    streams: Annotated[int, "how seeds become chance: 2, a stream for each purpose; 1, as runs began before that"] = 2
     mean: Annotated[tuple[float, ...] | None, "per channel, in [0, 1] (default: of the train split)"] = None
     std: Annotated[tuple[float, ...] | None, "per channel, in [0, 1] (default: of the train split)"] = None
 
@@ -88,6 +89,7 @@ class TrainConfig:
             "low_until": 0 <= self.low_until <= 1,
             "translate": self.translate >= 0,
             "cutout": self.cutout >= 0,
+            "streams": self.streams in (1, 2),
             "low_size": self.low_size == 0 or self.low_size >= 4,
         }
         for name, hint in get_type_hints(type(self)).items():
@@ -114,6 +116,9 @@ class TrainConfig:
         own: int | None = getattr(self, f"seed_{what}")
         return self.seed if own is None else own
 
+
+NOT_ASKED = ("streams",)
+"""Settings that a run keeps as it was begun, and that nobody is asked for."""
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "muon": {"lr": 0.1, "momentum": 0.6, "weight_decay": 1e-4, "warmup": 0.0},
@@ -216,7 +221,7 @@ def from_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"cannot read '{path}' (--config): {str(error.strerror).lower()}. Check the path.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"'{path}' is not TOML: {error}. Write lines like `epochs = 3`.") from None
-    known = [field.name for field in fields(TrainConfig)]
+    known = [field.name for field in fields(TrainConfig) if field.name not in NOT_ASKED]
     values = {name.replace("-", "_"): value for name, value in values.items()}
     words = ["preset", "data", "out"]
     for name, value in values.items():
@@ -253,7 +258,7 @@ def decided_by(preset: str) -> list[str]:
     (True, False, True)
     """
     own, plain = asdict(configure(preset, {})), asdict(TrainConfig())
-    left_open = {name for name, value in own.items() if value is None or name.startswith("seed")}
+    left_open = {name for name, value in own.items() if value is None or name.startswith("seed") or name in NOT_ASKED}
     if own["model"] == plain["model"]:  # weights to start from bring their own network
         left_open.add("model")
     return [name for name in own if name not in left_open]
@@ -262,11 +267,14 @@ def decided_by(preset: str) -> list[str]:
 def restore(values: dict[str, Any]) -> TrainConfig:
     """Read settings back from a checkpoint's JSON; what this version does not know is left out.
 
-    >>> restore({"epochs": 3.0, "mean": [0.5], "from the future": 1}).mean
-    (0.5,)
+    One that does not say how its seeds become chance is of before there were two ways.
+
+    >>> old = restore({"epochs": 3.0, "mean": [0.5], "from the future": 1})
+    >>> old.mean, old.streams
+    ((0.5,), 1)
     """
     known = {name: value for name, value in values.items() if name in TrainConfig.__dataclass_fields__}
-    return configure("quick", {**asdict(TrainConfig()), **known})
+    return configure("quick", {**asdict(TrainConfig()), "streams": 1, **known})
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:

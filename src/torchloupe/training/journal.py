@@ -18,6 +18,7 @@ from torchloupe.evaluation.accuracy import judge, predict
 from torchloupe.models.network import Network
 from torchloupe.runs.metrics import Metrics
 from torchloupe.runtime import distributed
+from torchloupe.training.chance import seed_for
 from torchloupe.training.prepare import Start
 
 PROBES_AN_EPOCH = 4
@@ -46,7 +47,7 @@ class Journal:
     def __init__(self, start: Start, out: Path, per_epoch: int, steps: int, amp: str, listener: Listener) -> None:
         self.start, self.out, self.per_epoch, self.steps, self.amp = start, out, per_epoch, steps, amp
         self.listener = listener
-        self.probe = probe_of(start.test, start.config.seed)
+        self.probe = probe_of(start.test, seed_for(start.config, "probe"))
         self.loss = math.nan
 
     def open(self, about: dict[str, Any] | None) -> None:

@@ -25,12 +25,13 @@ from torchloupe.runtime import distributed
 from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision, process_settings
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import read_json, write_json
-from torchloupe.training.augment import augment, draw, generator
+from torchloupe.training.augment import augment, draw
+from torchloupe.training.chance import stream
 from torchloupe.training.config import TrainConfig, steps_of
 from torchloupe.training.journal import Journal, Listener
 from torchloupe.training.optimizers import build_optimizers, rate
 from torchloupe.training.prepare import Start, prepare
-from torchloupe.training.resume import load_state, save_state, states
+from torchloupe.training.resume import load_state, save_state, states, with_its_streams
 
 FLUSH = 20
 """Steps between two looks at the losses: the only moments at which training waits for the device."""
@@ -66,6 +67,7 @@ def train(
     ...     sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     ['config.json', 'environment.json', 'metrics.jsonl', 'model.safetensors', 'timing.jsonl']
     """
+    config = with_its_streams(config, out) if resume else config
     with (
         process_settings(flush_denormal=True),
         torch.random.fork_rng(),
@@ -120,7 +122,7 @@ class Run:
         saved = time.monotonic()
         while self.step < self.steps:
             epoch = self.step // self.per_epoch
-            chance = generator(self.config.seed_of("order"), epoch)
+            chance = stream(self.config, "order", epoch)
             order = torch.randperm(len(self.labels), generator=chance).to(self.device)
             self.draws = draw(self.config, len(self.labels), epoch, self.device)
             for place in range(self.step % self.per_epoch, min(self.per_epoch, self.steps - epoch * self.per_epoch)):

@@ -13,6 +13,7 @@ from torchloupe.data.subsets import hold_out
 from torchloupe.errors import DataError, LoupeError, ModelError
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute, is_reference
+from torchloupe.training.chance import seed_for
 from torchloupe.training.config import TrainConfig, resolve
 
 
@@ -36,7 +37,7 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
         ModelError: the weights do not fit, or the network fails on these pictures.
         DataError: there is nothing to learn from.
     """
-    train, test = hold_out(dataset, config.holdout, config.seed_of("order"))
+    train, test = hold_out(dataset, config.holdout, seed_for(config, "holdout"))
     if not len(train):
         raise DataError(f"'{dataset.name}' has no pictures to train on. Check --data and --holdout.")
     tensors, old = None, None
@@ -50,10 +51,10 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
         config = replace(config, model=old.model)
     config = resolve(config, ours=not is_reference(config.model), pictures=len(train))
     about = describe(dataset, config, old)
-    torch.manual_seed(config.seed_of("init"))
+    torch.manual_seed(seed_for(config, "init"))
     bare = build_bare(about)
     fast = None if tensors is None else fill_body(bare, tensors, str(config.weights), same_classes=_same(old, about))
-    torch.manual_seed(config.seed_of("augment"))  # for networks with chance of their own, such as dropout
+    torch.manual_seed(seed_for(config, "network"))  # for networks with chance of their own, such as dropout
     bare = bare.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = wrap(bare, mean=about.mean, std=about.std, size=about.size, classes=about.classes)
     try_out(network, train, config, device)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -55,6 +56,17 @@ def _settled_later(config: TrainConfig, name: str) -> bool:
     if name == "epochs":
         return config.steps is not None or config.min_steps > 0
     return name == "weights" or getattr(config, name) == "auto"
+
+
+def with_its_streams(config: TrainConfig, out: Path) -> TrainConfig:
+    """Return the settings with chance drawn as the run in a folder began to, if there is one.
+
+    >>> with_its_streams(TrainConfig(), Path("nowhere")).streams
+    2
+    """
+    if not (out / "config.json").is_file():
+        return config
+    return replace(config, streams=(read_json(out / "config.json").get("training") or {}).get("streams", 1))
 
 
 def save_state(
