@@ -137,6 +137,20 @@ def test_words_of_a_data_set_stay_words_where_a_folder_has_the_name(tmp_path: Pa
     assert located("x" * 5000, tmp_path) == "x" * 5000
 
 
+def test_names_of_earlier_versions_held_the_class_too(written: Path) -> None:
+    told = json.loads(changed(written, names=["cat  a/1.png", "b.png"], started_from_pictures=True).read_text())
+    del told["labels"]
+    known = parse_manifest(told, written)
+    assert known.names == ["a/1.png", "b.png"] and known.labels == ["cat", None]
+
+
+def test_a_canvas_that_was_said_and_not_used_is_forgotten(run_folder: Path, tmp_path: Path) -> None:
+    made = run("maximize", torchloupe.load(run_folder), "layer1", ["test:1"], channels=[1], steps=1, copies=1)
+    made.save(tmp_path / "a.png")
+    repeated, _ = repeat(changed(tmp_path / "a.json", settings__canvas=64))
+    assert torch.equal(repeated.pictures, made.pictures)
+
+
 LENS: dict[str, Any] = {
     "title": "Unit 3 of layer1",
     "report": "run",

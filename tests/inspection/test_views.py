@@ -23,7 +23,13 @@ from torchloupe.synthesis.dream import Dream
 from torchloupe.synthesis.invert import Inversion
 from torchloupe.synthesis.maximize import Maximization
 
-ABOUT: dict[str, Any] = {"method": "m", "model": "net", "layer": "conv1", "names": ["cat  a.png", "dog  b.png"]}
+ABOUT: dict[str, Any] = {
+    "method": "m",
+    "model": "net",
+    "layer": "conv1",
+    "names": ["a.png", "b.png"],
+    "labels": ["cat", "dog"],
+}
 SCALES = pytest.mark.parametrize(
     ("scale", "said"), [(None, "per "), ("per_picture", "per "), ("shared", "shared"), ("symmetric", "zero")]
 )
@@ -258,7 +264,7 @@ def test_single_positions_are_cropped_to_what_they_see(channels: list[int], twin
     places = [[0, 0], [4, 5], [9, 9], [0, 9], [9, 3], [5, 0]]
     asked: dict[str, Any] = {"channels": torch.tensor(channels), "position": torch.tensor(places)}
     result = deconvnet(units(), "4", pictures(6), twin=twin, **asked)
-    about = {**ABOUT, "names": [f"n{i}" for i in range(6)]}
+    about = {**ABOUT, "names": [f"n{i}" for i in range(6)], "labels": None}
     cells, captions = of(sheets := backward.view(result, FigureStyle(), about))
     parts, most = 3 if twin else 2, result.signal.abs().flatten(1).amax(1)
     run_length = 1 if channels[0] != channels[1] else channels.count(channels[0])
@@ -305,7 +311,7 @@ def test_every_result_is_called_by_its_own_channel(channels: list[int]) -> None:
     n = len(channels)
     at = torch.tensor([[2, 3]] * n)
     result = deconvnet(units(), "4", pictures(n), channels=torch.tensor(channels), position=at, twin=False)
-    captions = of(backward.view(result, FigureStyle(), {**ABOUT, "names": ["picture"] * n}))[1]
+    captions = of(backward.view(result, FigureStyle(), {**ABOUT, "names": ["picture"] * n, "labels": None}))[1]
     assert {text.split()[0] for text in captions if text} >= {str(c) for c in channels}
 
 

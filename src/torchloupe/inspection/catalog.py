@@ -125,7 +125,7 @@ METHODS: tuple[Method, ...] = (
             Setting("position", str, None, "One neuron of each map instead of its mean: center, or y,x."),
             Setting("direction", str, None, "Numbers of a direction over the layer's channels, comma between."),
             Setting("parameterization", ("fourier", "pixel", "maco"), "fourier", "What is optimised."),
-            Setting("canvas", int, None, "Side of the picture in pixels (default: the network's)."),
+            Setting("canvas", int, None, "Side in pixels of a picture from noise (default: the network's)."),
             Setting("steps", int, 64, "Steps of Adam."),
             Setting("lr", float, 0.15, "Its learning rate."),
             Setting("copies", int, 3, "Pictures of each unit, from different noise."),
