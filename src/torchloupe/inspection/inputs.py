@@ -56,7 +56,8 @@ class Images:
         >>> Images(torch.zeros(3, 3, 8, 8), ("a", "b", "c"), None).take([2, 0]).names
         ('c', 'a')
         """
-        words, labels = (None if all_ is None else tuple(all_[i] for i in which) for all_ in (self.words, self.labels))
+        words = None if self.words is None else tuple(self.words[i] for i in which)
+        labels = None if self.labels is None else tuple(self.labels[i] for i in which)
         names = tuple(self.names[i] for i in which)
         return Images(self.pictures[list(which)], names, words, self.resized, labels)
 

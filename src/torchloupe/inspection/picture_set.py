@@ -40,7 +40,7 @@ def _of(layer: Literal["first", "last"], keep: float) -> Iterator[Item]:
     noise, photograph, alone = (FROM_NOISE, FROM_PHOTOGRAPH, ALONE) if layer == "last" else ({}, {}, {})
     yield Item("maps", "feature-maps", layer, "one")
     yield Item("inversion-by-all-filters", "invert", layer)
-    yield Item("inversion-by-one-filter", "invert", layer, "one", {"each": True, "twin": False, **alone})
+    yield Item("inversion-by-one-filter", "invert", layer, "one", {"each": True, "randomized": False, **alone})
     what = "maximisation-by-one-filter"
     yield Item(f"{what}-from-noise", "maximize", layer, "none", {"copies": 1, **noise})
     yield Item(f"{what}-from-photograph", "maximize", layer, "one", {"copies": 1, **photograph})

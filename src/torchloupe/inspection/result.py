@@ -203,7 +203,7 @@ def _device(studied: "Subject") -> torch.device:
 
 
 def tensors_of(result: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield name and tensor of every tensor in a result, those of a result inside it as `twin.error`.
+    """Yield name and tensor of every tensor in a result, those of a result inside it as `randomized.error`.
 
     >>> from torchloupe.synthesis.image_statistics import generic
     >>> sorted(name for name, _ in tensors_of(generic(4, 4)))[:2]
