@@ -75,10 +75,12 @@ def row(net: Network, layer: str, images: Tensor, channels: Tensor | None) -> li
     """Measure one block, all filters together (None) or some singly."""
     each = channels is not None
     began = time.perf_counter()
-    found = invert(net, layer, images, channels=None if channels is None else channels.tolist(), each=each, twin=False)
+    found = invert(
+        net, layer, images, channels=None if channels is None else channels.tolist(), each=each, randomized=False
+    )
     seconds = time.perf_counter() - began
     count = len(found.error)
-    twin = invert(net, layer, images, channels=None if channels is None else channels.tolist(), each=each).twin
+    twin = invert(net, layer, images, channels=None if channels is None else channels.tolist(), each=each).randomized
     assert twin is not None
     with frozen_eval(net):
         width = activations(net, layer, images[:1]).shape[1]

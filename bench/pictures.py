@@ -119,7 +119,7 @@ def deconvolution(loupe: str, data: str, runs: int) -> str:
         from torchloupe.data.tensors import to_float
 
         pictures = to_float(split.images[:16], studied.size)
-        ours = timed(lambda: run("deconvnet", studied, "first", pictures, keep=0.1, twin=False), runs)
+        ours = timed(lambda: run("deconvnet", studied, "first", pictures, keep=0.1, randomized=False), runs)
         slow = timed(lambda: deconvolve_first(studied.model, "conv1", pictures), 1, warm=0)
         captum = timed(lambda: captum_first(studied.model, pictures), 1, warm=0)
         name = "`study`, 224²" if model == STUDY else "`loupe`, 32²"
@@ -231,12 +231,12 @@ def growth(loupe: str, data: str) -> str:
             for units in (16, 32, 64, 128, 256)
             if units <= len(best)
         ),
-        *(["invert", "pictures", n, timing("invert", images=few[:n], twin=False)] for n in (4, 8, 16, 32, 64)),
-        *(["deconvnet", "pictures", n, timing("deconvnet", images=few[:n], twin=False)] for n in (4, 16, 64)),
+        *(["invert", "pictures", n, timing("invert", images=few[:n], randomized=False)] for n in (4, 8, 16, 32, 64)),
+        *(["deconvnet", "pictures", n, timing("deconvnet", images=few[:n], randomized=False)] for n in (4, 16, 64)),
     ]
     for side in (32, 64, 96, 128):
         big = torch.nn.functional.interpolate(few[:8], (side, side), mode="bilinear")
-        rows.append(["invert", "side of 8 pictures", side, timing("invert", images=big, twin=False)])
+        rows.append(["invert", "side of 8 pictures", side, timing("invert", images=big, randomized=False)])
     each = [f"{1000 * row[3].median / (row[2] if 'side' not in row[1] else row[2] ** 2 / 128):.3g}" for row in rows]
     cells = [[*row, per] for row, per in zip(rows, each, strict=True)]
     head = ["method", "against", "n", "seconds", "ms a unit or picture (of side 32)"]

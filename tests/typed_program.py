@@ -28,7 +28,7 @@ from torchloupe import (
     wrap,
 )
 from torchloupe import report as write_report
-from torchloupe.attribution.walk import Backward
+from torchloupe.attribution.backward import Backward
 from torchloupe.inspection.result import Result
 from torchloupe.synthesis.invert import Inversion
 

@@ -12,7 +12,7 @@ import PIL.Image
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from torchloupe.attribution.walk import Backward
+from torchloupe.attribution.backward import Backward
 from torchloupe.checkpoints.open import load as load
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.features.feature_maps import FeatureMaps
@@ -132,6 +132,8 @@ class _InvertResult(Result):
     @property
     def history(self) -> Float[Tensor, "steps n"]: ...
     @property
+    def randomized(self) -> Inversion | None: ...
+    @property
     def twin(self) -> Inversion | None: ...
 
 def invert(
@@ -147,12 +149,12 @@ def invert(
     tv: float = 0.1,
     bounds: float = 1.0,
     jitter: int = 0,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
     progress: Progress | None = None,
 ) -> _InvertResult:
-    """Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.
+    """Remake images from a layer's activations: of all its channels, of some, or of each alone.
 
     `channels`: all where None; together, or with `each` one picture per channel. `start`: grey (or, where a unit does
     not answer to grey, the nearest of sixteen pictures of blobs), or one natural noise of `seed`, the same for all.
@@ -222,9 +224,9 @@ def maximize(
     A unit is a channel's spatial mean; with `position` ((y, x) or "center") one neuron of it; with layer="output" a
     class logit; with `direction` a direction over channels; without `each`, the mean of all `channels` together.
     `parameterization` is fourier (Olah et al. 2017), maco (Fel et al. 2023) or pixel. `statistics` are spectrum and
-    colours of the network's data, `canvas` the picture's side or sides (the network's own by default; nothing is
-    resized). From noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's
-    best activations.
+    colours of the network's data, `canvas` the side or sides of a picture from noise (the network's own by default;
+    nothing is resized). From noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are
+    the data's best activations.
 
     Raises:
         ModelError: no such layer, or no gradient passes through it.
@@ -253,6 +255,8 @@ class _DeconvnetResult(Result):
     @property
     def kept(self) -> Int64[Tensor, "n"]: ...
     @property
+    def randomized(self) -> Backward | None: ...
+    @property
     def twin(self) -> Backward | None: ...
 
 def deconvnet(
@@ -265,19 +269,19 @@ def deconvnet(
     channels: list[int] | Int64[Tensor, "b"] | int | None = None,
     each: bool = False,
     position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
     progress: Progress | None = None,
 ) -> _DeconvnetResult:
-    """Walk backwards from a layer's activations, rectifying the signal at each ReLU.
+    """Backpropagate a layer's activations to the image, rectifying the signal at each ReLU.
 
     At each rectifier y = f(x) the signal g becomes relu(g), whatever x was.
 
-    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
-    weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
+    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -306,6 +310,8 @@ class _GuidedResult(Result):
     @property
     def kept(self) -> Int64[Tensor, "n"]: ...
     @property
+    def randomized(self) -> Backward | None: ...
+    @property
     def twin(self) -> Backward | None: ...
 
 def guided(
@@ -318,19 +324,19 @@ def guided(
     channels: list[int] | Int64[Tensor, "b"] | int | None = None,
     each: bool = False,
     position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
     progress: Progress | None = None,
 ) -> _GuidedResult:
-    """Walk backwards, passing at each ReLU only positive signals to positive inputs.
+    """Backpropagate, passing at each ReLU only positive signals to positive inputs.
 
     At each rectifier y = f(x) the signal g becomes relu(g) · max(f′(x), 0); for ReLU that is relu(g) · 1[x > 0].
 
-    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
-    weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
+    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -359,6 +365,8 @@ class _GradientResult(Result):
     @property
     def kept(self) -> Int64[Tensor, "n"]: ...
     @property
+    def randomized(self) -> Backward | None: ...
+    @property
     def twin(self) -> Backward | None: ...
 
 def gradient(
@@ -371,19 +379,19 @@ def gradient(
     channels: list[int] | Int64[Tensor, "b"] | int | None = None,
     each: bool = False,
     position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
     progress: Progress | None = None,
 ) -> _GradientResult:
-    """Walk backwards by the plain derivative.
+    """Backpropagate a layer's activations to the image by the plain derivative.
 
     At each rectifier y = f(x) the signal g becomes g · f′(x).
 
-    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
-    weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
+    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from nets import RELUS, Functional, PreActivation, Vgg, stirred
 from oracle import Conv, MaxPool, Op, backwards, forwards, resnet_cifar, study
 from torchloupe.attribution.backprop import deconvnet, gradient, guided
+from torchloupe.attribution.backward import initial_signal
 from torchloupe.attribution.rules import relu_backward
-from torchloupe.attribution.walk import seeds
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.models import build
@@ -50,12 +50,12 @@ def close(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
 @EACH_RULE
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("keep", [1.0, 0.3])
-def test_the_walk_by_hand(rule: str, case: str, keep: float) -> None:
+def test_backpropagation_by_hand(rule: str, case: str, keep: float) -> None:
     net, layer, ops, side = CASES[case]
     x = pictures(2, side)
     features = forwards(ops, x)
     expected = backwards(ops, strongest(features, keep), rule)
-    found = RULES[rule](net, layer, x, keep=keep, twin=False)
+    found = RULES[rule](net, layer, x, keep=keep, randomized=False)
     assert expected.abs().max() > 1e-6, "the test would show nothing"
     close(found.signal, expected)
 
@@ -75,7 +75,7 @@ def strongest(features: Tensor, keep: float) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_the_three_rules_differ(case: str) -> None:
     net, layer, _, side = CASES[case]
-    found = [RULES[rule](net, layer, pictures(1, side), twin=False).signal for rule in RULES]
+    found = [RULES[rule](net, layer, pictures(1, side), randomized=False).signal for rule in RULES]
     for i in range(3):
         assert float((found[i] - found[i - 1]).abs().max() / found[i].abs().max()) > 1e-3
 
@@ -85,14 +85,14 @@ def test_each_channel_alone_adds_up_for_the_gradient_and_is_walked_by_hand_for_a
     x = pictures(3, side)
     features = forwards(ops, x)
     for rule, method in RULES.items():
-        found = method(net, layer, x, keep=0.5, channels=[1, 6], each=True, twin=False)
+        found = method(net, layer, x, keep=0.5, channels=[1, 6], each=True, randomized=False)
         assert found.image.tolist() == [0, 0, 1, 1, 2, 2] and found.channel.tolist() == [1, 6] * 3
         for channel, place in ((1, 0), (6, 1)):
             start = strongest(features, 0.5)
             start[:, [c for c in range(8) if c != channel]] = 0
             close(found.signal[place::2], backwards(ops, start, rule))
-    whole = gradient(net, layer, x, keep=0.5, channels=[1, 6], twin=False).signal
-    alone = gradient(net, layer, x, keep=0.5, channels=[1, 6], each=True, twin=False).signal
+    whole = gradient(net, layer, x, keep=0.5, channels=[1, 6], randomized=False).signal
+    alone = gradient(net, layer, x, keep=0.5, channels=[1, 6], each=True, randomized=False).signal
     close(alone.view(3, 2, *alone.shape[1:]).sum(1), whole)
 
 
@@ -103,12 +103,12 @@ def test_positions(rule: str) -> None:
     features = forwards(ops, x)
     one = torch.zeros_like(features)
     one[:, 2, 1, 3] = features[:, 2, 1, 3]
-    close(RULES[rule](net, layer, x, channels=[2], position=(1, 3), twin=False).signal, backwards(ops, one, rule))
+    close(RULES[rule](net, layer, x, channels=[2], position=(1, 3), randomized=False).signal, backwards(ops, one, rule))
     two = torch.zeros_like(features)
     two[0, 2, 1, 3], two[1, 2, 0, 2] = features[0, 2, 1, 3], features[1, 2, 0, 2]
     at = torch.tensor([[1, 3], [0, 2]])
-    close(RULES[rule](net, layer, x, channels=[2], position=at, twin=False).signal, backwards(ops, two, rule))
-    top = RULES[rule](net, layer, x, position="max", twin=False).signal
+    close(RULES[rule](net, layer, x, channels=[2], position=at, randomized=False).signal, backwards(ops, two, rule))
+    top = RULES[rule](net, layer, x, position="max", randomized=False).signal
     close(top, backwards(ops, strongest(features, 1e-9), rule))
 
 
@@ -138,7 +138,7 @@ def test_a_convolution_is_walked_by_its_adjoint(side: tuple[int, int], stride: i
     op.run(x)
     close(op.back(v, "gradient"), back, 1e-12)
     assert torch.isclose((y * v).sum(), (x * back).sum(), rtol=1e-12)
-    found = gradient(nn.Sequential(conv), "0", x, keep=1.0, twin=False).signal
+    found = gradient(nn.Sequential(conv), "0", x, keep=1.0, randomized=False).signal
     close(found, torch.autograd.grad(conv(z), z, y)[0], 1e-12)
 
 
@@ -155,7 +155,7 @@ def test_where_all_is_positive_the_three_are_one() -> None:
                 module.bias.fill_(0.0)
                 cast(Tensor, module.running_mean).zero_()
                 cast(Tensor, module.running_var).fill_(1 - module.eps)
-    found = [RULES[rule](net, "features", pictures(), twin=False).signal for rule in RULES]
+    found = [RULES[rule](net, "features", pictures(), randomized=False).signal for rule in RULES]
     close(found[0], found[1], 1e-14)
     close(found[1], found[2], 1e-14)
 
@@ -168,7 +168,11 @@ def test_a_relu_is_obeyed_however_it_is_written(rule: str, written: str) -> None
     x = pictures()
     with torch.no_grad():
         close(net(x.clone()), plain(x.clone()), 1e-14)
-    close(RULES[rule](net, OUTPUT, x, twin=False).signal, RULES[rule](plain, OUTPUT, x, twin=False).signal, 1e-13)
+    close(
+        RULES[rule](net, OUTPUT, x, randomized=False).signal,
+        RULES[rule](plain, OUTPUT, x, randomized=False).signal,
+        1e-13,
+    )
 
 
 @EACH_RULE
@@ -208,7 +212,7 @@ def test_other_rectifiers_by_the_written_rule(rule: str, f: Any) -> None:
         start = net(x)
         g = F.conv_transpose2d(start, tail.weight)
     passed = {"gradient": g * slope, "deconvnet": g.clamp(min=0), "guided": g.clamp(min=0) * slope.clamp(min=0)}[rule]
-    close(RULES[rule](net, "tail", x, keep=1.0, twin=False).signal, F.conv_transpose2d(passed, conv.weight), 1e-6)
+    close(RULES[rule](net, "tail", x, keep=1.0, randomized=False).signal, F.conv_transpose2d(passed, conv.weight), 1e-6)
 
 
 def test_forward_values_are_untouched_by_the_rules() -> None:
@@ -227,7 +231,7 @@ def test_pooling_windows_that_share_a_maximum_sum() -> None:
     x = torch.zeros(1, 3, 5, 5, dtype=torch.float64)
     x[0, :, 2, 2] = 1.0  # the maximum of all four windows
     pool = nn.Sequential(nn.MaxPool2d(3, 2))
-    found = deconvnet(pool, "0", x, keep=1.0, twin=False).signal
+    found = deconvnet(pool, "0", x, keep=1.0, randomized=False).signal
     assert found[0, 0, 2, 2] == 4.0
     op = MaxPool(3, 2)
     close(found, op.back(op.run(x), "deconvnet"), 0)
@@ -250,26 +254,28 @@ def test_captum_agrees(rule: str, name: str, network: str) -> None:
     assert bool((activation > 0).all())
     twin = copy.deepcopy(net)
     theirs = getattr(attr, name)(twin, twin.get_submodule(layer)).attribute(x.clone().requires_grad_(), at)
-    ours = RULES[rule](net, layer, x, channels=[at[0]], position=at[1:], twin=False).signal
+    ours = RULES[rule](net, layer, x, channels=[at[0]], position=at[1:], randomized=False).signal
     close(ours / activation[:, None, None, None], theirs, 1e-9)
 
 
 def test_kept_cells_of_equal_strength_are_the_first() -> None:
-    flat = seeds(torch.ones(1, 1, 3, 3), 0.4, None)
+    flat = initial_signal(torch.ones(1, 1, 3, 3), 0.4, None)
     assert flat.flatten().tolist() == [1, 1, 1, 0, 0, 0, 0, 0, 0]
-    assert int((seeds(torch.rand(2, 3, 4, 5), 0.001, None) != 0).sum()) == 6
+    assert int((initial_signal(torch.rand(2, 3, 4, 5), 0.001, None) != 0).sum()) == 6
 
 
-def test_the_twin_is_another_network_and_ours_is_left_alone() -> None:
+def test_the_randomized_network_is_another_network_and_ours_is_left_alone() -> None:
     net, layer, _, side = CASES["vgg"]
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     found = deconvnet(net, layer, pictures(2, side), seed=1)
-    assert found.twin is not None and found.twin.twin is None
-    assert not torch.allclose(found.twin.signal, found.signal)
+    assert found.randomized is not None and found.randomized.randomized is None
+    assert not torch.allclose(found.randomized.signal, found.signal)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     again, other = (deconvnet(net, layer, pictures(2, side), seed=s) for s in (1, 2))
-    assert again.twin is not None and other.twin is not None
-    assert torch.equal(found.twin.signal, again.twin.signal) and not torch.equal(again.twin.signal, other.twin.signal)
+    assert again.randomized is not None and other.randomized is not None
+    assert torch.equal(found.randomized.signal, again.randomized.signal) and not torch.equal(
+        again.randomized.signal, other.randomized.signal
+    )
 
 
 class Compared(nn.Module):
@@ -295,8 +301,8 @@ def test_hidden_rectifiers_are_refused_not_ignored() -> None:
     ):
         for method in (deconvnet, guided):
             with pytest.raises(ModelError, match=said):
-                method(net, layer, x, twin=False)
-    gradient(Compared(), "b", x, twin=False)  # needs no rule
+                method(net, layer, x, randomized=False)
+    gradient(Compared(), "b", x, randomized=False)  # needs no rule
 
 
 class ByHand(nn.Module):
@@ -327,15 +333,15 @@ def test_the_rules_are_never_the_plain_gradient_under_another_name(f: Any) -> No
     net, x = ByHand(f), pictures(1, (9, 9)).float()
     for method in (deconvnet, guided):
         with pytest.raises(ModelError, match="no rectifier"):
-            method(net, "b", x, twin=False)
-        method(net, "a", x, twin=False)  # linear up to there: the three are one, rightly
-    gradient(net, "b", x, twin=False)
+            method(net, "b", x, randomized=False)
+        method(net, "a", x, randomized=False)  # linear up to there: the three are one, rightly
+    gradient(net, "b", x, randomized=False)
 
 
 def test_a_gate_beside_a_rectifier_passes_its_own_derivative() -> None:
     gated = ByHand(lambda x: F.relu(x) * torch.sigmoid(x.mean((2, 3), keepdim=True)))
     x = pictures(1, (9, 9)).float()
-    found = [RULES[rule](gated, "b", x, twin=False).signal for rule in ("deconvnet", "gradient")]
+    found = [RULES[rule](gated, "b", x, randomized=False).signal for rule in ("deconvnet", "gradient")]
     assert not torch.allclose(*found)
 
 
@@ -352,4 +358,4 @@ def test_bad_settings_are_refused() -> None:
         ({"position": torch.zeros(3, 2, dtype=torch.int64)}, "position is"),
     ):
         with pytest.raises(UsageError, match=said):
-            deconvnet(net, layer, x, twin=False, **cast(Any, settings))
+            deconvnet(net, layer, x, randomized=False, **cast(Any, settings))

@@ -180,6 +180,15 @@ def test_what_goes_wrong_is_told_in_one_sentence(
     assert [file for file in sorted(tmp_path.iterdir()) if file.name not in ("cache", "__pycache__")] == before
 
 
+@pytest.mark.parametrize("switch", ["--no-randomized", "--no-twin"])
+def test_the_control_is_left_out_by_its_name_and_by_its_old_one(run: Run, home: Path, switch: str) -> None:
+    words = ["--pictures", "test:0", "--layer", "layer1", "--out", "a.png", "--quiet"]
+    assert run("show", "gradient", home / "run", switch, *words).code == 0
+    assert not any(name.startswith("randomized") for name in read_tensors(Path("a.safetensors"))[0])
+    assert run("show", "gradient", home / "run", *words).code == 0
+    assert any(name.startswith("randomized") for name in read_tensors(Path("a.safetensors"))[0])
+
+
 @pytest.mark.parametrize("out", ["u.gif", "taken"])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_computed(
     run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, out: str

@@ -17,7 +17,7 @@ from nets import hooks_of
 from torchloupe.attribution.backprop import deconvnet, gradient
 from torchloupe.features.feature_maps import feature_maps
 from torchloupe.features.hooks import capture, frozen_eval, intervene, observe
-from torchloupe.features.random_control import randomised
+from torchloupe.features.random_control import randomize
 from torchloupe.features.top_examples import top_examples
 from torchloupe.inspection.result import tensors_of
 from torchloupe.synthesis.dream import dream
@@ -123,7 +123,7 @@ def test_random_controls_of_different_networks_drawn_at_once_are_those_drawn_alo
     models = [net(seed=seed) for seed in range(THREADS)]
 
     def drawn(model: nn.Module) -> list[bytes]:
-        return [p.detach().numpy().tobytes() for seed in range(5) for p in randomised(model, seed).parameters()]
+        return [p.detach().numpy().tobytes() for seed in range(5) for p in randomize(model, seed).parameters()]
 
     def job(model: nn.Module) -> Callable[[], list[bytes]]:
         def call() -> list[bytes]:

@@ -1,4 +1,4 @@
-"""The twin: other weights, and nothing else touched."""
+"""The randomized network: other weights, and nothing else touched."""
 
 import copy
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from torchloupe.features.hooks import frozen_eval
-from torchloupe.features.random_control import randomised
+from torchloupe.features.random_control import randomize
 from torchloupe.models import build
 from torchloupe.models.network import Network, wrap
 
@@ -29,16 +29,16 @@ def test_the_model_and_the_random_state_stay() -> None:
     net = wrap(build("resnet20"), mean=(0.5,) * 3, std=(0.25,) * 3, classes=10)
     before = copy.deepcopy(net.state_dict())
     state = torch.random.get_rng_state()
-    twin = randomised(net, seed=3)
+    drawn = randomize(net, seed=3)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     mine = {tensor.data_ptr() for tensor in net.state_dict().values()}
-    assert not any(tensor.data_ptr() in mine for tensor in twin.state_dict().values() if tensor.numel())
+    assert not any(tensor.data_ptr() in mine for tensor in drawn.state_dict().values() if tensor.numel())
 
 
 def test_every_weight_is_drawn_anew_and_by_seed() -> None:
     net = build("loupe")
-    first, again, other = randomised(net, 1), randomised(net, 1), randomised(net, 2)
+    first, again, other = randomize(net, 1), randomize(net, 1), randomize(net, 2)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
         if weight.ndim > 1:
@@ -49,35 +49,35 @@ def test_every_weight_is_drawn_anew_and_by_seed() -> None:
 def test_batch_statistics_are_forgotten() -> None:
     norm = nn.BatchNorm2d(3)
     norm(torch.rand(4, 3, 5, 5))
-    twin = next(randomised(nn.Sequential(norm)).children())
-    assert isinstance(twin, nn.BatchNorm2d)
-    assert twin.running_mean is not None and not twin.running_mean.any()
+    drawn = next(randomize(nn.Sequential(norm)).children())
+    assert isinstance(drawn, nn.BatchNorm2d)
+    assert drawn.running_mean is not None and not drawn.running_mean.any()
     assert norm.running_mean is not None and norm.running_mean.any()
 
 
 def test_other_parameters_are_shuffled_and_shared_ones_stay_shared() -> None:
     net = Scaled()
-    twin = randomised(net)
-    assert isinstance(twin, Scaled)
-    assert twin.same is twin.conv
-    assert not torch.equal(twin.scale, net.scale)
-    assert torch.equal(twin.scale.flatten().sort().values, net.scale.flatten().sort().values)
+    drawn = randomize(net)
+    assert isinstance(drawn, Scaled)
+    assert drawn.same is drawn.conv
+    assert not torch.equal(drawn.scale, net.scale)
+    assert torch.equal(drawn.scale.flatten().sort().values, net.scale.flatten().sort().values)
 
 
 def test_a_network_stays_one_with_mode_and_flags() -> None:
     net = wrap(build("loupe"), mean=(0.5,) * 3, std=(0.25,) * 3, classes=10)
     net.train()
     net.get_parameter("fc.bias").requires_grad_(False)
-    twin = randomised(net)
-    assert isinstance(twin, Network) and twin.mean == net.mean and twin.training
-    assert not twin.get_parameter("fc.bias").requires_grad and twin.get_parameter("fc.weight").requires_grad
+    drawn = randomize(net)
+    assert isinstance(drawn, Network) and drawn.mean == net.mean and drawn.training
+    assert not drawn.get_parameter("fc.bias").requires_grad and drawn.get_parameter("fc.weight").requires_grad
 
 
-def test_a_twin_made_under_inference_mode_passes_gradients() -> None:
+def test_a_drawn_made_under_inference_mode_passes_gradients() -> None:
     net = nn.Conv2d(1, 2, 3)
     with torch.inference_mode():
-        twin = randomised(net)
-        with frozen_eval(twin):
+        drawn = randomize(net)
+        with frozen_eval(drawn):
             x = torch.zeros(1, 1, 3, 3, requires_grad=True)
-            (gradient,) = torch.autograd.grad(twin(x).sum(), x)
+            (gradient,) = torch.autograd.grad(drawn(x).sum(), x)
     assert gradient.any()

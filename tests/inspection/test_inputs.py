@@ -11,6 +11,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.errors import DataError, UsageError
 from torchloupe.inspection.inputs import drawn, fallback, from_anything, from_split, from_words, indices, is_from_data
+from torchloupe.inspection.views.common import called
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,8 @@ def test_words_of_a_data_set(data: Dataset) -> None:
     assert taken.words == ("test:0", "test:3", "test:4", "train:7")
     expected = torch.cat([data.test.images[[0, 3, 4]], data.train.images[[7]]]).float() / 255
     torch.testing.assert_close(taken.pictures, expected)
-    assert taken.names[0] == f"{data.classes[int(data.test.labels[0])]}  {data.test.names[0]}"
+    assert taken.names[0] == data.test.names[0] and taken.labels is not None
+    assert taken.labels[0] == data.classes[int(data.test.labels[0])]
     assert len(from_words(["test"], data, None).names) == 30
 
 
@@ -134,3 +136,31 @@ def test_where_there_are_no_data_the_samples_stand_in_if_a_size_is_known() -> No
 
 def test_split_pictures_are_resized_to_the_network(data: Dataset) -> None:
     assert from_split(data.test, [0], "test", data.classes, 20).pictures.shape == (1, 3, 20, 20)
+
+
+def test_a_class_is_no_part_of_a_name(data: Dataset, pixels: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "my  cat.png")
+    taken = from_words(["test:0", str(tmp_path / "my  cat.png")], data, 32)
+    label = data.classes[int(data.test.labels[0])]
+    assert taken.names == (data.test.names[0], "my  cat.png") and taken.labels == (label, None)
+    assert taken.captions == (f"{label}  {data.test.names[0]}", "my  cat.png")
+    about = {"names": taken.names, "labels": taken.labels}
+    assert [called(about, i) for i in (0, 1)] == [label, "my  cat.png"]
+    assert taken.take([1]).names == ("my  cat.png",) and taken.take([1]).words == (taken.words or ())[1:]
+
+
+@pytest.mark.parametrize("word", ["samples", "test", "train"])
+def test_a_word_without_numbers_takes_all_with_and_without_its_colon(word: str, data: Dataset) -> None:
+    every, colon = from_words([word], data, 24), from_words([f"{word}:"], data, 24)
+    assert colon.words == every.words and torch.equal(colon.pictures, every.pictures)
+
+
+def test_whole_numbers_of_another_range_are_told_what_they_are(pixels: np.ndarray) -> None:
+    expected = from_anything(pixels, None, None).pictures
+    assert torch.equal(from_anything(pixels.astype(np.int64), None, None).pictures, expected)
+    for wrong in (pixels.astype(np.uint16) * 257, pixels.astype(np.uint16), pixels.astype(np.int32) * 16):
+        for given in (wrong, torch.from_numpy(wrong).permute(2, 0, 1)):
+            with pytest.raises(DataError, match=f"are {wrong.dtype} from .*65535 for 16 bits"):
+                from_anything(given, None, None)
+    with pytest.raises(DataError, match="int16 from -"):
+        from_anything(pixels.astype(np.int16) - 200, None, None)

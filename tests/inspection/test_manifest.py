@@ -10,6 +10,7 @@ import torch
 import torchloupe
 from contract import small_run
 from torchloupe.errors import ModelError
+from torchloupe.inspection.catalog import find_method, load_function
 from torchloupe.inspection.manifest import CHECKS, NEEDED, Manifest, located, parse_manifest, read_manifest, seen_from
 from torchloupe.inspection.repeat import again, repeat
 from torchloupe.inspection.run import run
@@ -137,6 +138,20 @@ def test_words_of_a_data_set_stay_words_where_a_folder_has_the_name(tmp_path: Pa
     assert located("x" * 5000, tmp_path) == "x" * 5000
 
 
+def test_names_of_earlier_versions_held_the_class_too(written: Path) -> None:
+    told = json.loads(changed(written, names=["cat  a/1.png", "b.png"], started_from_pictures=True).read_text())
+    del told["labels"]
+    known = parse_manifest(told, written)
+    assert known.names == ["a/1.png", "b.png"] and known.labels == ["cat", None]
+
+
+def test_a_canvas_that_was_said_and_not_used_is_forgotten(run_folder: Path, tmp_path: Path) -> None:
+    made = run("maximize", torchloupe.load(run_folder), "layer1", ["test:1"], channels=[1], steps=1, copies=1)
+    made.save(tmp_path / "a.png")
+    repeated, _ = repeat(changed(tmp_path / "a.json", settings__canvas=64))
+    assert torch.equal(repeated.pictures, made.pictures)
+
+
 LENS: dict[str, Any] = {
     "title": "Unit 3 of layer1",
     "report": "run",
@@ -164,6 +179,23 @@ def test_what_a_report_saved_is_told_with_the_command_that_makes_it(tmp_path: Pa
         (tmp_path / "a.json").write_text(json.dumps({**LENS, **less}))
         with pytest.raises(ModelError, match="saved from a report"):
             repeat(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("name", ["deconvnet", "invert"])
+def test_twin_is_randomized_by_its_old_name(run_folder: Path, tmp_path: Path, name: str) -> None:
+    settings: dict[str, Any] = {"steps": 1} if name == "invert" else {}
+    network, images = torchloupe.load(run_folder), torch.rand(1, 3, 32, 32)
+    for asked in (True, False):
+        made = run(name, network, "layer1", images, twin=asked, **settings)
+        assert (made.twin is None) == (made.randomized is None) == (not asked)
+        assert made.twin is made.randomized and made.settings["randomized"] is asked
+        direct = load_function(find_method(name).compute)(network, "layer1", images, twin=asked, **settings)
+        assert (direct.twin is None) == (direct.randomized is None) == (not asked)
+    file = made.save(tmp_path / "a.png")[0].with_suffix(".json")
+    told = json.loads(file.read_text())
+    told["settings"]["twin"] = told["settings"].pop("randomized")
+    file.write_text(json.dumps(told))
+    assert repeat(file)[0].randomized is None
 
 
 def test_the_old_name_stays() -> None:

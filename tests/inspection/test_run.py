@@ -186,4 +186,4 @@ def test_health_is_not_taken_from_other_weights_or_data(run_folder: Path) -> Non
 def test_any_module_that_takes_pictures_in_zero_one() -> None:
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(inplace=True))
     assert torchloupe.feature_maps(plain, "last", torch.rand(2, 3, 9, 9)).maps.shape == (2, 5, 5, 5)
-    assert torchloupe.gradient(plain, "[0]", torch.rand(2, 3, 9, 9), twin=False).signal.shape == (2, 3, 9, 9)
+    assert torchloupe.gradient(plain, "[0]", torch.rand(2, 3, 9, 9), randomized=False).signal.shape == (2, 3, 9, 9)

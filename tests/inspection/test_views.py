@@ -23,7 +23,13 @@ from torchloupe.synthesis.dream import Dream
 from torchloupe.synthesis.invert import Inversion
 from torchloupe.synthesis.maximize import Maximization
 
-ABOUT: dict[str, Any] = {"method": "m", "model": "net", "layer": "conv1", "names": ["cat  a.png", "dog  b.png"]}
+ABOUT: dict[str, Any] = {
+    "method": "m",
+    "model": "net",
+    "layer": "conv1",
+    "names": ["a.png", "b.png"],
+    "labels": ["cat", "dog"],
+}
 SCALES = pytest.mark.parametrize(
     ("scale", "said"), [(None, "per "), ("per_picture", "per "), ("shared", "shared"), ("symmetric", "zero")]
 )
@@ -220,7 +226,7 @@ def units() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("scale", [None, "shared"])
-def test_signals_stand_beside_the_picture_and_the_random_twin(scale: str | None) -> None:
+def test_signals_stand_beside_the_picture_and_the_randomized_network(scale: str | None) -> None:
     x = pictures(2)
     result = deconvnet(units(), "4", x)
     (sheet,) = backward.view(result, FigureStyle(scale=scale), ABOUT)
@@ -231,7 +237,7 @@ def test_signals_stand_beside_the_picture_and_the_random_twin(scale: str | None)
         shown = signal_grey(result.signal[i], most.max() if scale else most[i])
         assert torch.equal(plain(sheet.cells[3 * i]), pixels(x[i]))
         assert int((plain(sheet.cells[3 * i + 1]).int() - shown.int()).abs().max()) <= 1
-    alone = backward.view(deconvnet(units(), "4", x, twin=False), FigureStyle(), ABOUT)
+    alone = backward.view(deconvnet(units(), "4", x, randomized=False), FigureStyle(), ABOUT)
     assert len(of(alone)[0]) == 4 and alone[0].group == 2
 
 
@@ -252,15 +258,15 @@ def seen(picture: Tensor, at: list[int]) -> Tensor:
     return out
 
 
-@pytest.mark.parametrize("twin", [False, True])
+@pytest.mark.parametrize("randomized", [False, True])
 @pytest.mark.parametrize("channels", [[1, 1, 1, 3, 3, 3], [4, 0, 1, 0, 2, 3], [2] * 6])
-def test_single_positions_are_cropped_to_what_they_see(channels: list[int], twin: bool) -> None:
+def test_single_positions_are_cropped_to_what_they_see(channels: list[int], randomized: bool) -> None:
     places = [[0, 0], [4, 5], [9, 9], [0, 9], [9, 3], [5, 0]]
     asked: dict[str, Any] = {"channels": torch.tensor(channels), "position": torch.tensor(places)}
-    result = deconvnet(units(), "4", pictures(6), twin=twin, **asked)
-    about = {**ABOUT, "names": [f"n{i}" for i in range(6)]}
+    result = deconvnet(units(), "4", pictures(6), randomized=randomized, **asked)
+    about = {**ABOUT, "names": [f"n{i}" for i in range(6)], "labels": None}
     cells, captions = of(sheets := backward.view(result, FigureStyle(), about))
-    parts, most = 3 if twin else 2, result.signal.abs().flatten(1).amax(1)
+    parts, most = 3 if randomized else 2, result.signal.abs().flatten(1).amax(1)
     run_length = 1 if channels[0] != channels[1] else channels.count(channels[0])
     assert len(cells) == 6 * parts and "one position" in sheets[0].note and "cropped" in sheets[0].note
     assert sheets[0].group == parts if run_length == 1 else sheets[0].columns == run_length
@@ -279,7 +285,7 @@ def test_single_positions_are_cropped_to_what_they_see(channels: list[int], twin
 
 def test_the_random_network_is_cropped_to_what_its_own_position_sees() -> None:
     result = deconvnet(units(), "4", pictures(4), each=True, position="max", seed=2)
-    random, (sheet,) = result.twin, backward.view(result, FigureStyle(), ABOUT)
+    random, (sheet,) = result.randomized, backward.view(result, FigureStyle(), ABOUT)
     assert random is not None and random.box is not None and result.box is not None
     assert bool((random.box != result.box).any()), "the two networks answer most at different places"
     shown = signed(random.signal)
@@ -296,7 +302,7 @@ def test_the_random_network_is_cropped_to_what_its_own_position_sees() -> None:
 
 
 def test_a_silent_position_is_cropped_where_it_is() -> None:
-    box = deconvnet(units(), "4", pictures(1), each=True, position=(5, 3), twin=False).box
+    box = deconvnet(units(), "4", pictures(1), each=True, position=(5, 3), randomized=False).box
     assert box is not None and box[4].tolist() == box[0].tolist() == [8, 4, 13, 9]
 
 
@@ -304,8 +310,8 @@ def test_a_silent_position_is_cropped_where_it_is() -> None:
 def test_every_result_is_called_by_its_own_channel(channels: list[int]) -> None:
     n = len(channels)
     at = torch.tensor([[2, 3]] * n)
-    result = deconvnet(units(), "4", pictures(n), channels=torch.tensor(channels), position=at, twin=False)
-    captions = of(backward.view(result, FigureStyle(), {**ABOUT, "names": ["picture"] * n}))[1]
+    result = deconvnet(units(), "4", pictures(n), channels=torch.tensor(channels), position=at, randomized=False)
+    captions = of(backward.view(result, FigureStyle(), {**ABOUT, "names": ["picture"] * n, "labels": None}))[1]
     assert {text.split()[0] for text in captions if text} >= {str(c) for c in channels}
 
 

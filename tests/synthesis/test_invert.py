@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from torchloupe.errors import DataError, LayerError, UsageError
 from torchloupe.features.hooks import activations
-from torchloupe.features.random_control import randomised
+from torchloupe.features.random_control import randomize
 from torchloupe.models.network import Network, wrap
 from torchloupe.synthesis.invert import Inversion, invert
 from torchloupe.synthesis.similarity import psnr, ssim
@@ -74,14 +74,14 @@ def rotation() -> nn.Sequential:
 
 def test_an_invertible_layer_gives_the_picture_back(images: Tensor) -> None:
     smooth = 0.25 + 0.5 * F.avg_pool2d(images, 5, stride=1, padding=2, count_include_pad=False)
-    found = invert(rotation(), "0", smooth, steps=200, twin=False)
+    found = invert(rotation(), "0", smooth, steps=200, randomized=False)
     assert (found.error < 1e-5).all()
     assert torch.allclose(found.pictures, smooth, atol=0.01)
     assert (found.psnr > 50).all() and (found.ssim > 0.995).all()
 
 
 def test_without_priors_it_is_exact(images: Tensor) -> None:
-    found = invert(rotation(), "0", images, steps=200, tv=0, bounds=0, twin=False)
+    found = invert(rotation(), "0", images, steps=200, tv=0, bounds=0, randomized=False)
     assert torch.allclose(found.pictures, images, atol=1e-7)
 
 
@@ -97,13 +97,17 @@ def test_the_scores_are_those_of_the_pictures_as_they_are(net: Network, images: 
     assert found.pictures.min() >= 0 and found.pictures.max() <= 1
     assert found.history.shape == (12, 3) and (found.history.diff(dim=0) <= 1e-12).all()
     assert found.image.tolist() == [0, 1, 2] and found.channel.tolist() == [-1] * 3
-    assert found.twin is not None and found.twin.twin is None and found.twin.pictures.shape == images.shape
+    assert (
+        found.randomized is not None
+        and found.randomized.randomized is None
+        and found.randomized.pictures.shape == images.shape
+    )
 
 
 def test_each_channel_by_itself_is_that_channel_asked_alone(net: Network, images: Tensor) -> None:
-    found = invert(net, "block2", images[:2], channels=[3, 0], each=True, steps=8, twin=False)
+    found = invert(net, "block2", images[:2], channels=[3, 0], each=True, steps=8, randomized=False)
     assert found.image.tolist() == [0, 0, 1, 1] and found.channel.tolist() == [3, 0, 3, 0]
-    alone = invert(net, "block2", images[1:2], channels=3, steps=8, twin=False)
+    alone = invert(net, "block2", images[1:2], channels=3, steps=8, randomized=False)
     assert torch.allclose(found.pictures[2:3], alone.pictures, atol=1e-9)
     with torch.no_grad():
         a, b = activations(net, "block2", alone.pictures)[0, 3], activations(net, "block2", images)[1, 3]
@@ -111,7 +115,7 @@ def test_each_channel_by_itself_is_that_channel_asked_alone(net: Network, images
 
 
 def test_some_channels_together(net: Network, images: Tensor) -> None:
-    found = invert(net, "stem", images, channels=[0, 4], steps=30, tv=0.001, twin=False)
+    found = invert(net, "stem", images, channels=[0, 4], steps=30, tv=0.001, randomized=False)
     with torch.no_grad():
         a, b = (activations(net, "stem", x)[:, [0, 4]] for x in (found.pictures, images))
     expected = ((a - b) ** 2).sum((1, 2, 3)) / (b**2).sum((1, 2, 3))
@@ -128,14 +132,14 @@ def test_a_batch_is_its_singles_and_the_seed_is_all(net: Network, images: Tensor
     assert torch.equal(together.pictures, run(images).pictures)
     alone = run(images[2:])
     assert torch.allclose(together.pictures[2:], alone.pictures, atol=1e-9)
-    assert together.twin is not None and alone.twin is not None
-    assert torch.allclose(together.twin.pictures[2:], alone.twin.pictures, atol=1e-9)
+    assert together.randomized is not None and alone.randomized is not None
+    assert torch.allclose(together.randomized.pictures[2:], alone.randomized.pictures, atol=1e-9)
     if settings:  # grey draws nothing
         assert not torch.equal(together.pictures, run(images, seed=2).pictures)
 
 
 def test_chunks_change_nothing(net: Network, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = invert(net, "block1", images, each=True, steps=6, twin=False)
+    whole = invert(net, "block1", images, each=True, steps=6, randomized=False)
     monkeypatch.setattr("torchloupe.synthesis.invert.at_once", lambda *_: 4)
     told: list[tuple[int, int]] = []
     parts = invert(net, "block1", images, each=True, steps=6, progress=lambda done, total: told.append((done, total)))
@@ -145,7 +149,7 @@ def test_chunks_change_nothing(net: Network, images: Tensor, monkeypatch: pytest
 
 
 def test_a_dead_channel_is_said_and_breaks_nothing(net: Network, images: Tensor) -> None:
-    found = invert(net, "block1", images[:1], each=True, steps=6, twin=False)
+    found = invert(net, "block1", images[:1], each=True, steps=6, randomized=False)
     assert found.error.isnan().tolist() == [c == 1 for c in range(7)]
     assert found.pictures.isfinite().all() and found.history.isfinite().all()
     assert torch.allclose(found.pictures[1], torch.full_like(found.pictures[1], 0.5))
@@ -162,7 +166,7 @@ def test_a_unit_that_is_silent_on_grey_is_found_all_the_same(bright: float, gain
     images[:, :, 2:7, 2:7] = bright
     unit = nn.Sequential(conv, nn.ReLU())
     assert not activations(unit, "1", torch.full_like(images, 0.5)).any()
-    found = invert(unit, "1", images, each=True, twin=False)
+    found = invert(unit, "1", images, each=True, randomized=False)
     assert float(found.error) < 0.8
 
 
@@ -172,14 +176,14 @@ def test_the_scale_of_the_features_does_not_matter(images: Tensor) -> None:
     tiny = copy.deepcopy(conv)
     for parameter in tiny.parameters():
         parameter.data *= 1e-200  # its square is 0
-    a, b = (invert(nn.Sequential(net), "0", images, steps=10, twin=False) for net in (conv, tiny))
+    a, b = (invert(nn.Sequential(net), "0", images, steps=10, randomized=False) for net in (conv, tiny))
     assert torch.allclose(a.pictures, b.pictures, atol=1e-6)
     assert torch.allclose(a.error, b.error, rtol=1e-6)
 
 
 @pytest.mark.parametrize("layer", ["first", "last", "block1.conv", "fc", "output"])
 def test_any_layer(net: Network, images: Tensor, layer: str) -> None:
-    found = invert(net, layer, images[:1], steps=40, twin=False, tv=0.001)
+    found = invert(net, layer, images[:1], steps=40, randomized=False, tv=0.001)
     assert found.error.isfinite().all() and float(found.error) < 0.15
 
 
@@ -197,8 +201,8 @@ def test_nothing_is_left_behind(net: Network, images: Tensor, around: "type[torc
     with around():
         found = invert(model, layer, images.clone(), steps=5)
     assert torch.equal(found.pictures, expected.pictures)
-    assert found.twin is not None and expected.twin is not None
-    assert torch.equal(found.twin.pictures, expected.twin.pictures)
+    assert found.randomized is not None and expected.randomized is not None
+    assert torch.equal(found.randomized.pictures, expected.randomized.pictures)
     assert not found.pictures.is_inference() and not found.pictures.requires_grad
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert [parameter.requires_grad for parameter in model.parameters()] == flags and model.training
@@ -208,14 +212,14 @@ def test_nothing_is_left_behind(net: Network, images: Tensor, around: "type[torc
 
 
 def test_the_twin_is_the_same_through_random_weights(net: Network, images: Tensor) -> None:
-    found = invert(net, "block1", images, steps=8, seed=4).twin
-    expected = invert(randomised(net, 4), "block1", images, steps=8, seed=4, twin=False)
+    found = invert(net, "block1", images, steps=8, seed=4).randomized
+    expected = invert(randomize(net, 4), "block1", images, steps=8, seed=4, randomized=False)
     assert found is not None and torch.equal(found.pictures, expected.pictures)
 
 
 def test_float32_is_close_to_float64(images: Tensor) -> None:
-    exact = invert(rotation(), "0", images, steps=8, twin=False)
-    short = invert(rotation().float(), "0", images, steps=8, twin=False)
+    exact = invert(rotation(), "0", images, steps=8, randomized=False)
+    short = invert(rotation().float(), "0", images, steps=8, randomized=False)
     assert short.pictures.dtype == torch.float32
     assert torch.allclose(short.pictures.double(), exact.pictures, atol=1e-5)
 

@@ -214,8 +214,9 @@ def test_from_a_photograph_it_starts_there(kind: str) -> None:
 @KINDS
 def test_it_climbs(kind: str) -> None:
     settings: dict[str, Any] = {"copies": 2, "lr": 0.1, "parameterization": kind, "transforms": False}
-    for start in (None, photographs(2)):
-        short, long = (maximize(net(), "3", start, canvas=14, channels=[0, 4], steps=s, **settings) for s in (1, 30))
+    for start, canvas in ((None, 14), (photographs(2), None)):
+        settings["canvas"] = canvas
+        short, long = (maximize(net(), "3", start, channels=[0, 4], steps=s, **settings) for s in (1, 30))
         assert bool((long.activation > short.activation).all())
 
 
@@ -248,3 +249,9 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], said: str) -> None:
         maximize(net(), "7", canvas=9)
     with pytest.raises(DataError):
         maximize(net(), "3", 2 * photographs())
+
+
+def test_a_canvas_and_photographs_are_not_asked_together() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    with pytest.raises(UsageError, match="canvas"):
+        maximize(net, "1", torch.rand(1, 3, 9, 9), canvas=12, steps=1)

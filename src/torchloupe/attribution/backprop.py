@@ -5,10 +5,12 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchloupe.attribution.walk import Backward, Channels, Position, walk
+from torchloupe.attribution.backward import Backward, Channels, Position, backpropagate
+from torchloupe.features.random_control import takes_twin
 from torchloupe.runtime.progress import Progress
 
 
+@takes_twin
 def deconvnet(
     model: nn.Module,
     layer: str,
@@ -18,18 +20,18 @@ def deconvnet(
     channels: Channels = None,
     each: bool = False,
     position: Position = None,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Backward:
-    """Walk backwards from a layer's activations, rectifying the signal at each ReLU.
+    """Backpropagate a layer's activations to the image, rectifying the signal at each ReLU.
 
     At each rectifier y = f(x) the signal g becomes relu(g), whatever x was.
 
-    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
-    weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
+    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -37,7 +39,7 @@ def deconvnet(
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
-    >>> deconvnet(net, "1", torch.rand(2, 3, 9, 9), twin=False).signal.shape
+    >>> deconvnet(net, "1", torch.rand(2, 3, 9, 9), randomized=False).signal.shape
     torch.Size([2, 3, 9, 9])
     """
     settings: dict[str, Any] = {
@@ -45,12 +47,13 @@ def deconvnet(
         "channels": channels,
         "each": each,
         "position": position,
-        "twin": twin,
+        "randomized": randomized,
         "seed": seed,
     }
-    return walk(model, layer, images, "deconvnet", progress=progress, **settings)
+    return backpropagate(model, layer, images, "deconvnet", progress=progress, **settings)
 
 
+@takes_twin
 def guided(
     model: nn.Module,
     layer: str,
@@ -60,18 +63,18 @@ def guided(
     channels: Channels = None,
     each: bool = False,
     position: Position = None,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Backward:
-    """Walk backwards, passing at each ReLU only positive signals to positive inputs.
+    """Backpropagate, passing at each ReLU only positive signals to positive inputs.
 
     At each rectifier y = f(x) the signal g becomes relu(g) · max(f′(x), 0); for ReLU that is relu(g) · 1[x > 0].
 
-    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
-    weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
+    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -79,7 +82,7 @@ def guided(
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
-    >>> guided(net, "1", torch.rand(2, 3, 9, 9), twin=False).signal.shape
+    >>> guided(net, "1", torch.rand(2, 3, 9, 9), randomized=False).signal.shape
     torch.Size([2, 3, 9, 9])
     """
     settings: dict[str, Any] = {
@@ -87,12 +90,13 @@ def guided(
         "channels": channels,
         "each": each,
         "position": position,
-        "twin": twin,
+        "randomized": randomized,
         "seed": seed,
     }
-    return walk(model, layer, images, "guided", progress=progress, **settings)
+    return backpropagate(model, layer, images, "guided", progress=progress, **settings)
 
 
+@takes_twin
 def gradient(
     model: nn.Module,
     layer: str,
@@ -102,18 +106,18 @@ def gradient(
     channels: Channels = None,
     each: bool = False,
     position: Position = None,
-    twin: bool = True,
+    randomized: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Backward:
-    """Walk backwards by the plain derivative.
+    """Backpropagate a layer's activations to the image by the plain derivative.
 
     At each rectifier y = f(x) the signal g becomes g · f′(x).
 
-    Of each map of the layer the strongest share `keep` by signed value starts the walk, or one `position`: "max",
+    Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `twin` adds the same through the network with random
-    weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
+    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -121,7 +125,7 @@ def gradient(
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU())
-    >>> gradient(net, "1", torch.rand(2, 3, 9, 9), twin=False).signal.shape
+    >>> gradient(net, "1", torch.rand(2, 3, 9, 9), randomized=False).signal.shape
     torch.Size([2, 3, 9, 9])
     """
     settings: dict[str, Any] = {
@@ -129,7 +133,7 @@ def gradient(
         "channels": channels,
         "each": each,
         "position": position,
-        "twin": twin,
+        "randomized": randomized,
         "seed": seed,
     }
-    return walk(model, layer, images, "gradient", progress=progress, **settings)
+    return backpropagate(model, layer, images, "gradient", progress=progress, **settings)

@@ -20,7 +20,7 @@ from torchloupe.cli.options import (
     study,
 )
 from torchloupe.errors import did_you_mean
-from torchloupe.inspection.catalog import METHODS, Method
+from torchloupe.inspection.catalog import METHODS, Method, Setting
 from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
@@ -102,12 +102,24 @@ def _options(row: Method) -> list[Any]:
         flag, shown = "--" + setting.name.replace("_", "-"), setting.default is not None
         if setting.kind is bool:
             options.append(
-                click.option(f"{flag}/--no-{flag[2:]}", default=setting.default, show_default=True, help=setting.help)
+                click.option(
+                    *switches(setting), setting.name, default=setting.default, show_default=True, help=setting.help
+                )
             )
             continue
         kind: Any = click.Choice(setting.kind) if isinstance(setting.kind, tuple) else setting.kind
         options.append(click.option(flag, type=kind, default=setting.default, show_default=shown, help=setting.help))
     return options
+
+
+def switches(setting: Setting) -> list[str]:
+    """Return the switches of a yes or no, by its name and by what earlier versions called it.
+
+    >>> switches(Setting("randomized", bool, True, "", "twin"))
+    ['--randomized/--no-randomized', '--twin/--no-twin']
+    """
+    names = [name.replace("_", "-") for name in (setting.name, setting.formerly) if name]
+    return [f"--{name}/--no-{name}" for name in names]
 
 
 def _show(row: Method, model: str, options: dict[str, Any]) -> None:

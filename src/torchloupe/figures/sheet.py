@@ -263,11 +263,10 @@ def _hex(colour: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def samples(pictures: Float[Tensor, "b c h w"], names: Sequence[str], look: FigureStyle) -> Sheet:
+def samples(pictures: Float[Tensor, "b c h w"], captions: Sequence[str], look: FigureStyle) -> Sheet:
     """Return the sheet of the pictures themselves, four in a row as the study had them.
 
     >>> len(samples(torch.rand(16, 3, 8, 8), ["cat"] * 16, FigureStyle()).cells)
     16
     """
-    captions = [name.replace("  ", "\n", 1) for name in names]
-    return Sheet(list(rgb(pictures)), captions, "Sample pictures", columns=4 if len(names) <= 16 else 8, side=128)
+    return Sheet(list(rgb(pictures)), captions, "Sample pictures", columns=4 if len(captions) <= 16 else 8, side=128)

@@ -16,6 +16,8 @@ class Setting:
     kind: type | tuple[str, ...]
     default: Any
     help: str
+    formerly: str = ""
+    """What earlier versions called it: still taken, in Python, on the command line and from files."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class Method:
         """
         return self.name.replace("-", "_")
 
+    def renamed(self, setting: str) -> str:
+        """Return today's name of a setting.
+
+        >>> find_method("invert").renamed("twin"), find_method("invert").renamed("steps")
+        ('randomized', 'steps')
+        """
+        return next((row.name for row in self.settings if row.formerly == setting), setting)
+
     @property
     def from_a_position(self) -> bool:
         """It can start from one position of one channel in each picture, and so from `top:K`.
@@ -61,14 +71,16 @@ class Method:
 
 
 EACH = Setting("each", bool, False, "One picture per channel instead of one for all channels together.")
-TWIN = Setting("twin", bool, True, "The same through the network with random weights, beside it.")
+RANDOMIZED = Setting(
+    "randomized", bool, True, "The same through random weights beside it (parameter-randomization control).", "twin"
+)
 
 
 KEEP = (
-    Setting("keep", float, 0.1, "Share of each map that starts the walk, the strongest."),
+    Setting("keep", float, 0.1, "Share of each map that is the initial signal, the strongest."),
     EACH,
     Setting("position", str, None, "Start from one position instead: max, or y,x."),
-    TWIN,
+    RANDOMIZED,
 )
 BACK = "torchloupe.inspection.views.backward:view"
 
@@ -98,7 +110,7 @@ METHODS: tuple[Method, ...] = (
         "torchloupe.synthesis.invert:invert",
         "torchloupe.inspection.views.invert:view",
         "Inversion",
-        "Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.",
+        "Remake images from a layer's activations: of all its channels, of some, or of each alone.",
         "pictures",
         numbers=("error", "psnr", "ssim"),
         settings=(
@@ -108,14 +120,14 @@ METHODS: tuple[Method, ...] = (
             Setting("tv", float, 0.1, "Weight of total variation."),
             Setting("bounds", float, 1.0, "Weight of values outside [0, 1]."),
             Setting("jitter", int, 0, "Shift by up to so many pixels at every step."),
-            TWIN,
+            RANDOMIZED,
         ),
     ),
     Method(
         "maximize",
         "torchloupe.synthesis.maximize:maximize",
         "torchloupe.inspection.views.maximize:view",
-        "Maximisation",
+        "Feature visualization",
         "Look for the pictures that drive units most, from noise or from photographs.",
         "start",
         needs=("statistics", "best"),
@@ -125,7 +137,7 @@ METHODS: tuple[Method, ...] = (
             Setting("position", str, None, "One neuron of each map instead of its mean: center, or y,x."),
             Setting("direction", str, None, "Numbers of a direction over the layer's channels, comma between."),
             Setting("parameterization", ("fourier", "pixel", "maco"), "fourier", "What is optimised."),
-            Setting("canvas", int, None, "Side of the picture in pixels (default: the network's)."),
+            Setting("canvas", int, None, "Side in pixels of a picture from noise (default: the network's)."),
             Setting("steps", int, 64, "Steps of Adam."),
             Setting("lr", float, 0.15, "Its learning rate."),
             Setting("copies", int, 3, "Pictures of each unit, from different noise."),
@@ -138,8 +150,8 @@ METHODS: tuple[Method, ...] = (
         "deconvnet",
         "torchloupe.attribution.backprop:deconvnet",
         BACK,
-        "Deconvolution",
-        "Walk backwards from a layer's activations, rectifying the signal at each ReLU.",
+        "Deconvnet",
+        "Backpropagate a layer's activations to the image, rectifying the signal at each ReLU.",
         "pictures",
         settings=KEEP,
     ),
@@ -148,7 +160,7 @@ METHODS: tuple[Method, ...] = (
         "torchloupe.attribution.backprop:guided",
         BACK,
         "Guided backpropagation",
-        "Walk backwards, passing at each ReLU only positive signals to positive inputs.",
+        "Backpropagate, passing at each ReLU only positive signals to positive inputs.",
         "pictures",
         settings=KEEP,
     ),
@@ -157,7 +169,7 @@ METHODS: tuple[Method, ...] = (
         "torchloupe.attribution.backprop:gradient",
         BACK,
         "Gradient",
-        "Walk backwards by the plain derivative.",
+        "Backpropagate a layer's activations to the image by the plain derivative.",
         "pictures",
         settings=KEEP,
     ),
@@ -180,7 +192,7 @@ METHODS: tuple[Method, ...] = (
         "top-examples",
         "torchloupe.features.top_examples:top_examples",
         "torchloupe.inspection.views.top_examples:view",
-        "Top examples",
+        "Maximally activating dataset examples",
         "Find for each channel the pictures of a data set that drive it most, with the part that it sees.",
         "dataset",
         seeded=False,

@@ -21,6 +21,7 @@ from torchloupe.errors import DataError, UsageError
 from torchloupe.features.trace import example
 from torchloupe.models.network import check_pictures
 
+WHITE = 255
 DRAWN = 16
 """Pictures that are drawn from the test split where none are named."""
 
@@ -31,10 +32,34 @@ class Images:
 
     pictures: Float[Tensor, "b c h w"]
     names: tuple[str, ...]
+    """File of each, or what else it is called."""
     words: tuple[str, ...] | None
     """What names them again (`test:3`, a path); None for pictures that came as tensors."""
     resized: int | None = None
     """Side to which files were brought."""
+    labels: tuple[str | None, ...] | None = None
+    """Class of each, where it is known."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Class, where it is known, and name of each in one line.
+
+        >>> Images(torch.zeros(1, 3, 8, 8), ("a.png",), None, labels=("cat",)).captions
+        ('cat  a.png',)
+        """
+        labels = self.labels or (None,) * len(self.names)
+        return tuple(f"{label}  {name}" if label else name for label, name in zip(labels, self.names, strict=True))
+
+    def take(self, which: Sequence[int]) -> "Images":
+        """Return some of the images, by number.
+
+        >>> Images(torch.zeros(3, 3, 8, 8), ("a", "b", "c"), None).take([2, 0]).names
+        ('c', 'a')
+        """
+        words = None if self.words is None else tuple(self.words[i] for i in which)
+        labels = None if self.labels is None else tuple(self.labels[i] for i in which)
+        names = tuple(self.names[i] for i in which)
+        return Images(self.pictures[list(which)], names, words, self.resized, labels)
 
 
 def is_from_data(word: str) -> bool:
@@ -85,7 +110,7 @@ def indices(text: str, what: str = "--channels") -> list[int]:
 
 
 def from_split(split: Split, which: Sequence[int], word: str, classes: Sequence[str], size: int | None) -> Images:
-    """Take pictures out of a split by number; each is called by its class and file.
+    """Take pictures out of a split by number; each has its class and is called by its file.
 
     Raises:
         UsageError: the split has no such picture.
@@ -99,8 +124,8 @@ def from_split(split: Split, which: Sequence[int], word: str, classes: Sequence[
     if wrong or not which:
         raise UsageError(f"'{word}' has the pictures 0 to {len(split) - 1}, not {wrong[0] if wrong else 'none'}.")
     index = torch.tensor(list(which))
-    names = tuple(f"{classes[int(split.labels[i])]}  {split.names[i]}" for i in which)
-    return Images(to_float(split.images[index], size), names, tuple(f"{word}:{i}" for i in which), size)
+    names, labels = tuple(split.names[i] for i in which), tuple(classes[int(split.labels[i])] for i in which)
+    return Images(to_float(split.images[index], size), names, tuple(f"{word}:{i}" for i in which), size, labels)
 
 
 def need_data(images: Any) -> bool:
@@ -166,7 +191,8 @@ def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) 
     for word in words:
         if are_samples(word):
             shown, classes = samples()
-            chosen = indices(word.partition(":")[2], "--pictures") if ":" in word else range(len(shown))
+            which = word.partition(":")[2]
+            chosen = indices(which, "--pictures") if which else range(len(shown))
             parts.append(from_split(shown, chosen, "samples", classes, size))
         elif word.startswith("top:") and is_from_data(word):
             raise UsageError(f"'{word}' stands alone, and for methods that start from one position, as deconvnet does.")
@@ -242,13 +268,16 @@ def joined(parts: Sequence[Images]) -> Images:
     known = all(part.words is not None for part in parts)
     words = tuple(word for part in parts for word in part.words or ()) if known else None
     names = tuple(name for part in parts for name in part.names)
-    return Images(torch.cat([part.pictures for part in parts]), names, words, parts[0].resized)
+    labels = tuple(label for part in parts for label in part.labels or (None,) * len(part.names))
+    pictures = torch.cat([part.pictures for part in parts])
+    return Images(pictures, names, words, parts[0].resized, labels if any(labels) else None)
 
 
 def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Images:
     """Take a path, a word, a PIL image, an array `[h, w, 3]` or `[b, h, w, 3]`, a tensor `[c, h, w]` or `[b, c, h, w]`.
 
-    Integers are 0 to 255, floats in [0, 1]. Files and PIL images are brought to `size`, arrays and tensors never.
+    Whole numbers are 0 to 255 (and not uint16), floats in [0, 1]. Files and PIL images are brought to `size`, arrays
+    and tensors never.
 
     Raises:
         DataError: pictures that are none.
@@ -287,4 +316,14 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Tensor:
 
 
 def _plain(pictures: Tensor) -> Tensor:
-    return to_float(pictures) if not pictures.is_floating_point() else pictures
+    """Return whole numbers from 0 to 255 as floats in [0, 1]; of others it cannot be known what is white."""
+    if pictures.is_floating_point():
+        return pictures
+    kind, wide = str(pictures.dtype).removeprefix("torch."), pictures.to(torch.int64)
+    low, high = (int(wide.min()), int(wide.max())) if wide.numel() else (0, 0)
+    if pictures.dtype == torch.uint16 or low < 0 or high > WHITE:
+        raise DataError(
+            f"the pictures are {kind} from {low} to {high}, where whole numbers are 0 to {WHITE}: give floats in "
+            "[0, 1], divided by the value that is white (65535 for 16 bits, 4095 for 12)."
+        )
+    return to_float(wide)

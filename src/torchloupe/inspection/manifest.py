@@ -141,7 +141,7 @@ def _damaged(file: Path, name: str, value: Any, wanted: str) -> ModelError:
 
 
 def _settings(known: Mapping[str, Any], row: Method, file: Path) -> dict[str, Any]:
-    found = {renamed(row, name): value for name, value in known["settings"].items()}
+    found = {row.renamed(name): value for name, value in known["settings"].items()}
     if row.takes == "start" and known["started_from_pictures"]:
         found.pop("canvas", None)  # was said and not used, until version 0.2
     rows = {setting.name: setting for setting in row.settings}
@@ -149,15 +149,6 @@ def _settings(known: Mapping[str, Any], row: Method, file: Path) -> dict[str, An
         if name not in rows or not _fits(rows[name], value):
             raise _damaged(file, f"settings.{name}", value, f"what {row.name} takes")
     return found
-
-
-def renamed(row: Method, name: str) -> str:
-    """Return today's name of a setting.
-
-    >>> renamed(METHODS[0], "strongest")
-    'strongest'
-    """
-    return name
 
 
 def _fits(setting: Setting, value: Any) -> bool:
@@ -289,7 +280,7 @@ def _of_a_report(values: Mapping[str, Any], file: Path) -> str:
     if row.seeded and _is_int(values.get("seed")):
         words += ["--seed", str(values["seed"])]
     given = values.get("settings")
-    found = {renamed(row, name): value for name, value in given.items()} if isinstance(given, dict) else {}
+    found = {row.renamed(name): value for name, value in given.items()} if isinstance(given, dict) else {}
     for setting in row.settings:
         value = found.get(setting.name, setting.default)
         if (

@@ -40,7 +40,7 @@ def _of(layer: Literal["first", "last"], keep: float) -> Iterator[Item]:
     noise, photograph, alone = (FROM_NOISE, FROM_PHOTOGRAPH, ALONE) if layer == "last" else ({}, {}, {})
     yield Item("maps", "feature-maps", layer, "one")
     yield Item("inversion-by-all-filters", "invert", layer)
-    yield Item("inversion-by-one-filter", "invert", layer, "one", {"each": True, "twin": False, **alone})
+    yield Item("inversion-by-one-filter", "invert", layer, "one", {"each": True, "randomized": False, **alone})
     what = "maximisation-by-one-filter"
     yield Item(f"{what}-from-noise", "maximize", layer, "none", {"copies": 1, **noise})
     yield Item(f"{what}-from-photograph", "maximize", layer, "one", {"copies": 1, **photograph})
@@ -81,7 +81,9 @@ def make(
     """Make every picture of the set in a folder; what the network refuses is told and the rest goes on."""
     drawn, made = check(FigureStyle(**(look or {}))), []
     folder.mkdir(parents=True, exist_ok=True)
-    figure = draw(samples(images.pictures, images.names, drawn), drawn)
+    labels = images.labels or (None,) * len(images.names)
+    captions = [f"{label}\n{name}" if label else name for label, name in zip(labels, images.names, strict=True)]
+    figure = draw(samples(images.pictures, captions, drawn), drawn)
     save_figure(figure, folder / f"samples.{suffix}", dpi=figure.dpi)
     layers = {word: resolve(studied.model, word, images.pictures) for word in ("first", "last")}
     studied.health(list(dict.fromkeys(layers.values())))
@@ -109,8 +111,7 @@ def _run(studied: Subject, item: Item, layer: str, images: Images, seed: int) ->
     if item.pictures == "all":
         given = images
     elif item.pictures == "one":
-        words = images.words[:1] if images.words else None
-        given = Images(images.pictures[:1], images.names[:1], words, images.resized)
+        given = images.take([0])
     return run(item.method, studied, layer, given, seed=seed, **item.settings)
 
 

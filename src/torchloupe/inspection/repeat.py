@@ -105,4 +105,4 @@ def _images(told: Manifest, file: Path) -> Any:
     inputs = read_tensors(path)[0].get("inputs")
     if inputs is None or inputs.ndim != 4 or told.names is None or len(inputs) != len(told.names):
         raise ModelError(f"'{path}' does not hold the pictures that '{file}' speaks of. Make the picture anew.")
-    return Images(inputs, tuple(told.names), None)
+    return Images(inputs, tuple(told.names), None, labels=tuple(told.labels) if told.labels else None)

@@ -70,6 +70,7 @@ class Result:
             "seed": self.seed if self.method.seeded else None,
             "settings": self.all_settings,
             "names": self.images_taken.names if self.images_taken else None,
+            "labels": self.images_taken.labels if self.images_taken else None,
             "classes": getattr(self.studied.model, "classes", None),
             **self.told,
         }
@@ -150,6 +151,7 @@ class Result:
             data=self.studied.source and seen_from(self.studied.source, folder),
             pictures=words,
             names=list(taken.names) if taken else None,
+            labels=list(taken.labels) if taken and taken.labels else None,
             started_from_pictures=taken is not None,
             seed=self.seed,
             settings=self.all_settings,
@@ -201,7 +203,7 @@ def _device(studied: "Subject") -> torch.device:
 
 
 def tensors_of(result: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yield name and tensor of every tensor in a result, those of a result inside it as `twin.error`.
+    """Yield name and tensor of every tensor in a result, those of a result inside it as `randomized.error`.
 
     >>> from torchloupe.synthesis.image_statistics import generic
     >>> sorted(name for name, _ in tensors_of(generic(4, 4)))[:2]

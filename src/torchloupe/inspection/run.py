@@ -48,6 +48,7 @@ def run(
     torch.Size([1, 8, 3, 3])
     """
     method = find_method(name)
+    settings = {method.renamed(key): value for key, value in settings.items()}
     _check(method, settings)
     settings = {key: plain(value, key) for key, value in settings.items()}
     channels = _plain_channels(channels, method)

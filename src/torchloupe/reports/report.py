@@ -121,9 +121,7 @@ def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int)
         return coloured(drawn(known, seed, studied.size, count), studied.model)
     shown = images_to_inspect(studied, "samples")
     chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
-    names = tuple(shown.names[i] for i in chosen)
-    taken = None if shown.words is None else tuple(shown.words[i] for i in chosen)
-    return Images(shown.pictures[chosen], names, taken, shown.resized)
+    return shown.take(chosen)
 
 
 def prepare(

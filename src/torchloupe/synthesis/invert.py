@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from torchloupe.errors import UsageError
 from torchloupe.features.hooks import activations, frozen_eval
-from torchloupe.features.random_control import randomised
+from torchloupe.features.random_control import randomize, takes_twin
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_pictures
 from torchloupe.runtime.progress import Progress
@@ -76,10 +76,16 @@ class Inversion:
     ssim: Float[Tensor, "n"]
     history: Float[Tensor, "steps n"]
     """What was minimised, priors included, after each step."""
-    twin: "Inversion | None"
-    """The same through a copy of the network with random weights: what the architecture alone gives."""
+    randomized: "Inversion | None"
+    """The parameter-randomization control, through random weights: what the architecture alone gives."""
+
+    @property
+    def twin(self) -> "Inversion | None":
+        """`randomized`, by its name until version 0.2."""
+        return self.randomized
 
 
+@takes_twin
 def invert(
     model: nn.Module,
     layer: str,
@@ -93,10 +99,10 @@ def invert(
     bounds: float = 1.0,
     jitter: int = 0,
     seed: int = 0,
-    twin: bool = True,
+    randomized: bool = True,
     progress: Progress | None = None,
 ) -> Inversion:
-    """Remake pictures from what a layer says of them: from all its channels, from some, or from each alone.
+    """Remake images from a layer's activations: of all its channels, of some, or of each alone.
 
     `channels`: all where None; together, or with `each` one picture per channel. `start`: grey (or, where a unit does
     not answer to grey, the nearest of sixteen pictures of blobs), or one natural noise of `seed`, the same for all.
@@ -112,7 +118,7 @@ def invert(
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
     >>> found = invert(net, "0", torch.rand(2, 3, 8, 8), steps=5)
-    >>> found.pictures.shape, found.error.shape, found.twin.channel
+    >>> found.pictures.shape, found.error.shape, found.randomized.channel
     (torch.Size([2, 3, 8, 8]), torch.Size([2]), tensor([-1, -1]))
     """
     check_pictures(images)
@@ -125,7 +131,7 @@ def invert(
     settings = _Settings(start, steps, tv, bounds, jitter, seed)
     layer = resolve(model, layer, images)
     images = placed(model, images)
-    rounds = 2 if twin else 1
+    rounds = 2 if randomized else 1
 
     def run(net: nn.Module, before: int) -> Inversion:
         def tell(done: int, total: int) -> None:
@@ -135,7 +141,7 @@ def invert(
         return _invert(net, layer, images, channels, each, settings, tell)
 
     found = run(model, 0)
-    return replace(found, twin=run(randomised(model, seed), 1)) if twin else found
+    return replace(found, randomized=run(randomize(model, seed), 1)) if randomized else found
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,9 @@ def maximize(
     A unit is a channel's spatial mean; with `position` ((y, x) or "center") one neuron of it; with layer="output" a
     class logit; with `direction` a direction over channels; without `each`, the mean of all `channels` together.
     `parameterization` is fourier (Olah et al. 2017), maco (Fel et al. 2023) or pixel. `statistics` are spectrum and
-    colours of the network's data, `canvas` the picture's side or sides (the network's own by default; nothing is
-    resized). From noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are the data's
-    best activations.
+    colours of the network's data, `canvas` the side or sides of a picture from noise (the network's own by default;
+    nothing is resized). From noise, each unit starts at the one of 32 noise pictures that drives it most. `best` are
+    the data's best activations.
 
     Raises:
         ModelError: no such layer, or no gradient passes through it.
@@ -125,6 +125,11 @@ def maximize(
         raise UsageError(f"steps and copies are at least 1 and lr above 0, not {steps}, {copies} and {lr:g}.")
     if images is not None:
         check_pictures(images)
+        if canvas is not None:
+            raise UsageError(
+                f"a canvas ({canvas}) is for pictures made from noise; those from photographs have the photographs' "
+                "sides: leave canvas out, or resize the photographs."
+            )
     blank = placed(model, images) if images is not None else example(model, canvas)
     name = resolve(model, layer, blank)
     told = statistics or generic(blank.shape[2], blank.shape[3], blank.shape[1])

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchloupe.attribution.walk import Backward
+from torchloupe.attribution.backward import Backward
 from torchloupe.figures.colors import rgb, signed
 from torchloupe.figures.sheet import Sheet, pages
 from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.views.common import called, note, unit
 
-RANDOM = "; random net: the same through random weights"
-NAMES = {"deconvnet": "Deconvolution", "guided": "Guided backpropagation", "gradient": "Gradient"}
+RANDOM = "; randomized: the same through random weights (parameter-randomization control)"
+NAMES = {"deconvnet": "Deconvnet", "guided": "Guided backpropagation", "gradient": "Gradient"}
 
 
 def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
@@ -23,10 +23,14 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
         about = {**about, "settings": {**about.get("settings", {}), "keep": None}}
     scale = "shared by all of a column" if look.scale == "shared" else "per picture"
     said = f"started from {kept}; signed signal around mid grey, scale {scale}, symmetric"
-    said += RANDOM if result.twin is not None else ""
+    said += RANDOM if result.randomized is not None else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
-        apart = result.twin is not None and result.twin.box is not None and bool((result.twin.box != result.box).any())
+        apart = (
+            result.randomized is not None
+            and result.randomized.box is not None
+            and bool((result.randomized.box != result.box).any())
+        )
         where = "the strongest position of each network" if apart else "the position"
         return _crops(result, look, about, title, note(about, f"{said}; cropped to what {where} sees"))
     if bool((result.channel >= 0).any()):
@@ -40,16 +44,16 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
         return pages(Sheet(cells, captions, title, note(about, said)))
     pictures = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]
-    if result.twin is None:
+    if result.randomized is None:
         together = torch.stack([pictures, shown], 1)
         captions = [text for name in names for text in (name, "")]
         return pages(
             Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), 8, 2, ("picture", "signal")), 64
         )
-    random = signed(result.twin.signal, look.scale or "per_picture")
+    random = signed(result.randomized.signal, look.scale or "per_picture")
     together = torch.stack([pictures, shown, random], 1)
     captions = [text for name in names for text in (name, "", "")]
-    heads = ("picture", "trained", "random net")
+    heads = ("picture", "trained", "randomized")
     columns = 12 if len(names) > 8 else 6 if len(names) > 2 else 3
     return pages(Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), columns, 3, heads), 96)
 
@@ -62,10 +66,10 @@ def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: st
         (rgb(result.images[result.image]), result.box, torch.zeros_like(result.kept)),
         (signed(result.signal, scale), result.box, result.kept == 0),
     ]
-    if result.twin is not None:
-        own = result.box if result.twin.box is None else result.twin.box  # its maxima lie elsewhere
-        layers.append((signed(result.twin.signal, scale), own, result.twin.kept == 0))
-    heads = ("picture", "trained", "random net")[: len(layers)]
+    if result.randomized is not None:
+        own = result.box if result.randomized.box is None else result.randomized.box  # its maxima lie elsewhere
+        layers.append((signed(result.randomized.signal, scale), own, result.randomized.kept == 0))
+    heads = ("picture", "trained", "randomized")[: len(layers)]
     every = [box for _, boxes, _ in layers for box in boxes.tolist()]
     cropped = [
         [

@@ -35,13 +35,16 @@ def _short(value: Any) -> str:
 
 
 def called(about: dict[str, Any], image: int) -> str:
-    """Return what a picture is called: its class, if it has one, else its file.
+    """Return what an image is called: its class, if that is known, else its file.
 
-    >>> called({"names": ["cat  a/1.png"]}, 0)
-    'cat'
+    >>> about = {"names": ["a/1.png", "my  cat.png"], "labels": ["cat", None]}
+    >>> called(about, 0), called(about, 1), called({}, 2)
+    ('cat', 'my  cat.png', 'picture 2')
     """
-    names = about.get("names")
-    return str(names[image]).split("  ")[0] if names and 0 <= image < len(names) else f"picture {image}"
+    for words in (about.get("labels"), about.get("names")):
+        if words and 0 <= image < len(words) and words[image]:
+            return str(words[image])
+    return f"picture {image}"
 
 
 def unit(about: dict[str, Any], channel: int) -> str:

@@ -19,7 +19,11 @@ def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sh
         f"{len(result.history)} steps; below: error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture, PSNR (dB) and SSIM "
         "to the original; pixels as they are"
     )
-    said += "; random net: the same through random weights" if result.twin is not None else ""
+    said += (
+        "; randomized: the same through random weights (parameter-randomization control)"
+        if result.randomized is not None
+        else ""
+    )
     shown = rgb(result.pictures)
     if bool((result.channel >= 0).any()):
         cells = [None if math.isnan(error) else cell for cell, error in zip(shown, result.error.tolist(), strict=True)]
@@ -33,12 +37,14 @@ def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sh
         return pages(Sheet(cells, captions, title, note(about, said)))
     originals = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]
-    columns = [originals, shown] if result.twin is None else [originals, shown, rgb(result.twin.pictures)]
+    columns = [originals, shown] if result.randomized is None else [originals, shown, rgb(result.randomized.pictures)]
     captions = []
     for i, name in enumerate(names):
-        captions += [name, _figures(result, i)] + ([_figures(result.twin, i)] if result.twin is not None else [])
+        captions += [name, _figures(result, i)] + (
+            [_figures(result.randomized, i)] if result.randomized is not None else []
+        )
     cells_all = torch.stack(columns, 1).flatten(0, 1)
-    heads = ("original", "inversion", "random net")[: len(columns)]
+    heads = ("original", "inversion", "randomized")[: len(columns)]
     wide = len(columns) * (4 if len(names) > 8 else 2 if len(names) > 2 else 1)
     title = f"Inversion of {result.layer} by all filters"
     return pages(Sheet(list(cells_all), captions, title, note(about, said), wide, len(columns), heads), 96)

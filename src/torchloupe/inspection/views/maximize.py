@@ -1,4 +1,4 @@
-"""Pictures that drive units most, each with what it reached and what the best real picture reaches."""
+"""Feature visualizations, each with what it reached and what the best real picture reaches."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ MOST = 4
 
 
 def view(result: Maximization, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
-    """Return the sheets of maximising pictures."""
+    """Return the sheets of feature visualizations."""
     shown = rgb(result.pictures)
     dead = result.dead.tolist()
     cells: list[Tensor | None] = [None if gone else cell for cell, gone in zip(shown, dead, strict=True)]
@@ -32,7 +32,7 @@ def view(result: Maximization, look: FigureStyle, about: dict[str, Any]) -> list
     by = "all filters" if bool((result.channel < 0).any()) else "class" if result.layer == "output" else "one filter"
     copies = int(result.copy.max()) + 1
     start = "noise" if from_noise else "the photograph"
-    title = f"Maximising {result.layer} by {by}, from {start}"
+    title = f"Feature visualization of {result.layer} by {by}, from {start}"
     columns = 4 if len(shown) <= 16 else max(1, round(8 / copies)) * copies
     group = copies if 1 < copies <= MOST and columns > copies else 1
     return pages(Sheet(cells, captions, title, note(about, said), columns, group))

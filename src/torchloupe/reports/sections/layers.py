@@ -157,4 +157,4 @@ def _walked_back(making: Making, layer: str, found: Layer) -> None:
 
 def sample_names(making: Making) -> list[dict[str, Any]]:
     """Return what the sample pictures are called; they are the tiles of the sprite `samples`, in this order."""
-    return [{"n": name} for name in making.samples.names]
+    return [{"n": name} for name in making.samples.captions]

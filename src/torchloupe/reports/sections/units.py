@@ -87,7 +87,7 @@ def driven(making: Making, layer: str, units: list[int], found: Layer) -> None:
         every = fallback(making.studied.size)
         every = making.samples if every is None else coloured(every, making.studied.model)
         pictures = (every.pictures * 255).round().to(torch.uint8)
-        looked = Split(pictures, torch.zeros(len(pictures), dtype=torch.int64), every.names)
+        looked = Split(pictures, torch.zeros(len(pictures), dtype=torch.int64), every.captions)
     count = min(making.plan.amount.examples, len(looked.images))
     shown = making.show("top-examples", layer, looked, channels=units, count=count)
     if shown is None:

@@ -1,8 +1,9 @@
-"""Walking backwards from a layer's activations to the picture: what deconvnet, guided and gradient share.
+"""From a layer's activations back to the image: what deconvnet, guided and gradient share.
 
-The walk is the vector-Jacobian product of the network, with the rule of `rules.relu_backward` at every rectifier.
-A convolution is walked by its transpose, BatchNorm by its scale without its shift, a residual sum into both branches.
-Where two pooling windows share one maximum their signals are summed (autograd's way; `MaxUnpool2d` overwrites).
+This is the vector-Jacobian product of the network, with the rule of `rules.relu_backward` at every rectifier.
+A convolution hands a signal back by its transpose, BatchNorm by its scale without its shift, a residual sum into
+both branches. Where two pooling windows share one maximum their signals are summed (autograd's way; `MaxUnpool2d`
+overwrites).
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torchloupe.attribution.rules import Rule, relu_backward
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.features.hooks import activations, frozen_eval
-from torchloupe.features.random_control import randomised
+from torchloupe.features.random_control import randomize
 from torchloupe.features.receptive import receptive_fields
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_pictures
@@ -43,11 +44,16 @@ class Backward:
     """Share of each map that it started from; 0 where it was one position."""
     kept: Int64[Tensor, "n"]
     """Cells it started from that are not zero."""
-    twin: "Backward | None"
-    """The same through the network with random weights."""
+    randomized: "Backward | None"
+    """The parameter-randomization control: the same through the network with random weights."""
+
+    @property
+    def twin(self) -> "Backward | None":
+        """`randomized`, by its name until version 0.2."""
+        return self.randomized
 
 
-def walk(
+def backpropagate(
     model: nn.Module,
     layer: str,
     images: Float[Tensor, "b c h w"],
@@ -57,11 +63,11 @@ def walk(
     channels: Channels,
     each: bool,
     position: Position,
-    twin: bool,
+    randomized: bool,
     seed: int,
     progress: Progress | None,
 ) -> Backward:
-    """Walk backwards from the kept activations of a layer, by a rule.
+    """Backpropagate the kept activations of a layer to the image, by a rule.
 
     With `each` every channel of every picture by itself; with one channel a picture (`[b]`) that one alone.
 
@@ -71,8 +77,8 @@ def walk(
 
     >>> net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU())
     >>> _ = nn.init.constant_(net[0].weight, 2.0)
-    >>> settings = dict(keep=1.0, channels=None, each=False, position=None, twin=False, seed=0, progress=None)
-    >>> walk(net, "1", torch.full((1, 1, 2, 2), 0.5), "gradient", **settings).signal.unique()
+    >>> settings = dict(keep=1.0, channels=None, each=False, position=None, randomized=False, seed=0, progress=None)
+    >>> backpropagate(net, "1", torch.full((1, 1, 2, 2), 0.5), "gradient", **settings).signal.unique()
     tensor([2.])
     """
     check_pictures(images)
@@ -98,9 +104,10 @@ def walk(
     single = position is not None and (asked is None or position != "max")  # of many maps the maxima are many places
     box = _boxes(model, name, pictures, places) if single else None
     other = None
-    if twin:
+    if randomized:
         settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
-        other = walk(randomised(model, seed), name, images, rule, twin=False, progress=None, **settings)  # type: ignore[arg-type]
+        drawn = randomize(model, seed)
+        other = backpropagate(drawn, name, images, rule, randomized=False, progress=None, **settings)  # type: ignore[arg-type]
     fraction = keep if position is None else 0.0
     plain = pictures.detach().cpu()
     return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other)
@@ -109,7 +116,7 @@ def walk(
 def _pairs(
     channels: Channels, each: bool, count: int, pictures: int, layer: str
 ) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], list[int] | None]:
-    """Return picture and channel of every walk; channel -1 and the list of channels where they go together."""
+    """Return picture and channel of every result; channel -1 and the list of channels where they go together."""
     if isinstance(channels, Tensor):
         if channels.shape != (pictures,):
             raise UsageError(f"channels are numbers, or one for each of the {pictures} pictures.")
@@ -129,7 +136,7 @@ def _chunk(
     keep: float,
     position: Position,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Walk pictures back at once, each from its own of `units` or from all of `together`; signals, cells, a place."""
+    """Backpropagate, each image from its own of `units` or from all of `together`; signals, cells, a place."""
     x = pictures.clone().requires_grad_()
     features = activations(model, layer, x)
     values = features.detach()
@@ -140,7 +147,7 @@ def _chunk(
         else:
             mask[:, together] = 1
         values = values * mask[:, :, None, None]
-    start = seeds(values, keep, position)
+    start = initial_signal(values, keep, position)
     (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
     if signal is None:
         raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
@@ -148,7 +155,7 @@ def _chunk(
 
 
 def _places(features: Float[Tensor, "n c y x"], position: Position) -> Int64[Tensor, "n 2"]:
-    """Return the position that each walk starts from; of no meaning where it starts from several."""
+    """Return the position that each signal starts from; of no meaning where it starts from several."""
     if isinstance(position, Tensor):
         return position
     if isinstance(position, tuple):
@@ -168,13 +175,13 @@ def _boxes(model: nn.Module, layer: str, pictures: Tensor, places: Int64[Tensor,
     return torch.stack([rows[:, 0], columns[:, 0], rows[:, 1], columns[:, 1]], 1)
 
 
-def seeds(features: Float[Tensor, "b c y x"], keep: float, position: Position) -> Float[Tensor, "b c y x"]:
-    """Return the activations that a walk starts from, all others zero.
+def initial_signal(features: Float[Tensor, "b c y x"], keep: float, position: Position) -> Float[Tensor, "b c y x"]:
+    """Return the activations that the signal starts from, all others zero.
 
     Of each map the strongest fraction `keep` by signed value, at least one cell, the earlier of equal ones; or one
     position: (y, x), one per picture `[b, 2]`, or "max", the strongest cell of each map.
 
-    >>> seeds(torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]]), 0.5, None)[0, 0]
+    >>> initial_signal(torch.tensor([[[[1.0, 4.0], [3.0, 2.0]]]]), 0.5, None)[0, 0]
     tensor([[0., 4.],
             [3., 0.]])
     """
