@@ -47,18 +47,18 @@ def look_inside(net: Network, folder: Path) -> list[Path]:
 
     made = invert(net, "layer1.0", np.zeros((16, 16, 3), np.uint8), steps=2, start="noise")
     assert_type(made.pictures, Tensor)
-    assert_type(made.twin, Inversion | None)
+    assert_type(made.randomized, Inversion | None)
     assert_type(made.result, Inversion)
 
     units = maximize(net, "last", channels=[0], steps=2, copies=1)
     assert_type(units.activation, Tensor)
     assert_type(units.ratio, Tensor | None)
 
-    walked = deconvnet(net, images="samples:0-1", channels=0, position="max", twin=False)
+    walked = deconvnet(net, images="samples:0-1", channels=0, position="max", randomized=False)
     assert_type(walked.signal, Tensor)
-    assert_type(walked.twin, Backward | None)
-    assert_type(guided(net, "layer1.0", PIL.Image.new("RGB", (20, 16)), twin=False).signal, Tensor)
-    assert_type(gradient(net, layer="layer1.0", images=["samples:0", "samples:2"], twin=False).kept, Tensor)
+    assert_type(walked.randomized, Backward | None)
+    assert_type(guided(net, "layer1.0", PIL.Image.new("RGB", (20, 16)), randomized=False).signal, Tensor)
+    assert_type(gradient(net, layer="layer1.0", images=["samples:0", "samples:2"], randomized=False).kept, Tensor)
 
     dreamt = dream(net, "layer1.0", torch.rand(3, 16, 16), steps=1, octaves=1)
     assert_type(dreamt.after, Tensor)

@@ -38,6 +38,7 @@ def run_folder(tmp_path: Path) -> Path:
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
+@pytest.mark.usefixtures("wrong_shapes")  # numbers of every kind, not of the annotated one
 def test_whatever_kind_of_number_was_asked_is_written_and_repeated(
     run_folder: Path, tmp_path: Path, name: str, settings: dict[str, Any]
 ) -> None:
