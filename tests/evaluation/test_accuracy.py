@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchloupe.errors import DataError
 from torchloupe.evaluation.accuracy import Evaluation, align, calibration_error, examine, judge, predict, reliability
 from torchloupe.models.network import wrap
-from torchloupe.runs.results import near_chance, summary
+from torchloupe.runs.results import figures_of, near_chance
 
 CLASSES = ("ant", "bee", "cat", "dog")
 N = 60
@@ -63,7 +63,7 @@ def test_bins_of_confidence(evaluation: Evaluation, labels: Tensor) -> None:
             assert float(bins[k, 2]) == pytest.approx(float((predicted == labels)[mine].double().mean()))
         else:
             assert bins[k, 1:].isnan().all()
-    rows = summary(evaluation)["reliability"]
+    rows = figures_of(evaluation).to_json()["reliability"]
     assert sum(row["n"] for row in rows) == N and all(row["n"] for row in rows)
 
 
@@ -85,8 +85,8 @@ def test_an_examination_matches_classes_by_name_or_numbers_by_order(images: Tens
         examine(net, images, labels, ["a", "b", "d"])
 
 
-def test_summary_says_all_of_it(evaluation: Evaluation) -> None:
-    figures = summary(evaluation)
+def test_figures_say_all_of_it(evaluation: Evaluation) -> None:
+    figures = figures_of(evaluation).to_json()
     p = figures["accuracy"]
     assert figures["n"] == N and p == evaluation.accuracy and figures["loss"] == evaluation.loss
     assert figures["standard_error"] == pytest.approx((p * (1 - p) / N) ** 0.5)

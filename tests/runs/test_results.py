@@ -10,7 +10,7 @@ import torch
 
 from torchloupe.data.dataset import Split
 from torchloupe.evaluation.accuracy import Evaluation, judge
-from torchloupe.runs.results import summary, write_confusion, write_predictions, write_verdict
+from torchloupe.runs.results import figures_of, write_confusion, write_predictions, write_verdict
 
 CLASSES = ("cat", 'a "dog", or\n two', "ünï <b>")
 N = 40
@@ -67,7 +67,7 @@ def test_confusion_counts_true_against_predicted(tmp_path: Path, evaluation: Eva
 
 def test_all_files_are_written_and_stay_the_same(tmp_path: Path, evaluation: Evaluation, split: Split) -> None:
     for name in ("a", "b"):
-        write_verdict(tmp_path / name, evaluation, split, "$t$ on <x>", summary(evaluation))
+        write_verdict(tmp_path / name, evaluation, split, "$t$ on <x>", figures_of(evaluation).to_json())
     made = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     assert set(made) == {"test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png"}
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}

@@ -13,8 +13,9 @@ from torchloupe.runtime.console import Console, printable
 
 if TYPE_CHECKING:
     from torchloupe.checkpoints.open import Loaded
-    from torchloupe.data.dataset import Dataset, Split
+    from torchloupe.data.dataset import Dataset
     from torchloupe.evaluation.accuracy import Evaluation
+    from torchloupe.runs.results import Figures
 
 
 OUT_HELP = (
@@ -53,8 +54,8 @@ def test(model: str, **options: Any) -> None:
     split = dataset.test if options["split"] == "test" else dataset.train
     if not len(split):
         raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
-    evaluation, figures = _measure(loaded, dataset, split, options, console)
-    figures = {"model": model, "data": dataset.name, "split": options["split"], **figures}
+    evaluation, found = _measure(model, loaded, dataset, options, console)
+    figures = found.to_json()
     other, origin = _other(loaded, dataset, figures, options["data"]), loaded.network.origin
     word = origin.word if origin else ""
     folder = options["out"] or results_folder(loaded.run, word, loaded.title, split=options["split"], other=other)
@@ -64,35 +65,28 @@ def test(model: str, **options: Any) -> None:
     elif options["quiet"]:
         click.echo(f"{figures['accuracy']:.4f}")
     else:
-        _tell(evaluation, figures, folder, console)
+        tell(evaluation, figures, folder, console)
         if other and not options["out"]:
             console.say(f"These are of other data than the network's own, '{printable(other)}': in a folder apart.")
 
 
 def _measure(
-    loaded: "Loaded", dataset: "Dataset", split: "Split", options: dict[str, Any], console: Console
-) -> tuple["Evaluation", dict[str, Any]]:
-    from torchloupe.data.dataset import checksum
-    from torchloupe.evaluation.accuracy import examine
-    from torchloupe.inspection.subject import Subject
-    from torchloupe.runs.results import summary
+    model: str, loaded: "Loaded", dataset: "Dataset", options: dict[str, Any], console: Console
+) -> tuple["Evaluation", "Figures"]:
+    from torchloupe.pipeline import measure
     from torchloupe.runtime.device import pick_device
 
     network = loaded.network.to(pick_device(options["device"]))
     with console.progress("testing") as tick:
-        evaluation, mirrored = examine(
+        return measure(
             network,
-            split.images,
-            split.labels,
-            dataset.classes,
+            dataset,
+            split=options["split"],
+            name=model,
             tta=options["tta"],
             batch=options["batch"],
             progress=tick,
         )
-    figures = {**summary(evaluation), "weights": Subject(network).weights, "crc32": checksum(dataset)}
-    if mirrored is not None:
-        figures["accuracy_flip_tta"] = mirrored
-    return evaluation, figures
 
 
 def _other(loaded: "Loaded", dataset: "Dataset", figures: dict[str, Any], given: str | None) -> str:
@@ -104,7 +98,8 @@ def _other(loaded: "Loaded", dataset: "Dataset", figures: dict[str, Any], given:
     return "" if same else dataset.name
 
 
-def _tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:
+def tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:
+    """Print what a test found, and where it is written."""
     from torchloupe.runs.results import FILES, near_chance
 
     n, error = figures["n"], figures["standard_error"]

@@ -28,6 +28,7 @@ from torchloupe.training.config import (
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
+    from torchloupe.pipeline import Trained
 
 LINE_EVERY = 3.0
 """Seconds between two lines at least."""
@@ -59,10 +60,11 @@ PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name,
 @click.option("--yes", is_flag=True, help="Do not ask before a long training.")
 def train(**options: Any) -> None:
     """Train a network and write a run folder: weights, metrics, curves, states to go on from."""
-    from torchloupe.runs.folder import newest_run
+    from torchloupe.runs.folder import check_free, newest_run
     from torchloupe.training.resume import begun
 
-    console = Console(options["quiet"] or options["as_json"] or int(os.environ.get("RANK", "0")) > 0)
+    launched_rank = int(os.environ.get("RANK", "0"))
+    console = Console(options["quiet"] or options["as_json"] or launched_rank > 0)
     values = given(options)
     values = {**(_of_file(options["toml"], values.get("model")) if options["toml"] else {}), **values}
     named = {name: values.pop(name, None) for name in ("data", "preset", "out")}
@@ -76,10 +78,23 @@ def train(**options: Any) -> None:
         old = begun(out, config, asked, values.get("model"))
         config = old or config
         word = named["data"] or _old_data(out) if old else word
-    if out is not None and old is None:
-        _check_free(out)
+    if out is not None and old is None and launched_rank == 0:
+        check_free(out)  # before the data are read
     dataset = load_data(word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"])
-    _go(dataset, config, out, resume=old is not None, options=options, console=console)
+    done = learn(
+        dataset,
+        config,
+        out,
+        resume=old is not None,
+        console=console,
+        device=options["device"],
+        amp=options["amp"],
+        compiled=options["compiled"],
+        threads=options["threads"],
+        patience=None if options["yes"] else A_WHILE if preset == "study" else LONG,
+    )
+    if options["as_json"] and done.figures:
+        click.echo(json.dumps(done.figures))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -104,43 +119,33 @@ def _of_file(path: Path, model: str | None) -> dict[str, Any]:
     return values
 
 
-def _check_free(out: Path) -> None:
-    from torchloupe.runs.folder import check_free
-
-    if int(os.environ.get("RANK", "0")) == 0:
-        check_free(out)
-
-
 def _old_data(out: Path) -> str:
     from torchloupe.runtime.files import read_json
 
     return str(read_json(out / "config.json")["data"]["source"])
 
 
-def _go(
+def learn(
     dataset: "Dataset",
     config: TrainConfig,
     out: Path | None,
     *,
     resume: bool,
-    options: dict[str, Any],
     console: Console,
-) -> None:
-    import torch
-
-    from torchloupe.inspection.subject import keep_statistics
+    device: str = "auto",
+    amp: str = "auto",
+    compiled: bool = False,
+    threads: int | None = None,
+    patience: float | None = LONG,
+) -> "Trained":
+    """Say what will be learned, ask if it takes more than `patience` seconds (None: never), learn, and tell of it."""
+    from torchloupe import pipeline
     from torchloupe.runs.folder import new_run
-    from torchloupe.runs.summary import finish
-    from torchloupe.runtime.files import read_json
     from torchloupe.training.journal import Listener
     from torchloupe.training.loop import Stopped
-    from torchloupe.training.loop import train as learn
 
     out = out or new_run(config.model, dataset.name)
-    threads = options["threads"] or (resume and read_json(out / "environment.json").get("threads"))
-    if threads:  # another number of them sums in another order
-        torch.set_num_threads(threads)
-    _introduce(dataset, config, out, console, options)
+    _introduce(dataset, config, out, console, device, amp, patience)
     with stopping() as stop, console.progress("training") as tick:
         listener = Listener(
             step=lambda step, steps, loss: tick(step, steps),
@@ -148,28 +153,34 @@ def _go(
             wants_stop=lambda: bool(stop),
         )
         try:
-            learn(
+            done = pipeline.train(
                 dataset,
                 config,
                 out,
-                device=options["device"],
                 resume=resume,
-                amp=options["amp"],
-                compiled=options["compiled"],
+                device=device,
+                amp=amp,
+                compiled=compiled,
+                threads=threads,
                 listener=listener,
             )
         except Stopped:
             console.say(f"Stopped; its state is saved. Go on with: torchloupe train --resume --out {out}")
             raise SystemExit(128 + (stop or [signal.SIGTERM])[0]) from None  # another rank may have heard of it
-    if int(os.environ.get("RANK", "0")) == 0:
-        result = finish(out)
-        keep_statistics(out, dataset)  # so that pictures made later look like the data, wherever the run goes
-        if options["as_json"]:
-            click.echo(json.dumps(result))
+    if done.figures:
         console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}, torchloupe pictures {out}")
+    return done
 
 
-def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Console, options: dict[str, Any]) -> None:
+def _introduce(
+    dataset: "Dataset",
+    config: TrainConfig,
+    out: Path,
+    console: Console,
+    device: str,
+    amp: str,
+    patience: float | None,
+) -> None:
     """Say what will be learned, with what, where to, and how long it may take; ask if that is long."""
     from torchloupe.models.reference import is_reference
     from torchloupe.training.estimate import training_seconds
@@ -188,11 +199,11 @@ def _introduce(dataset: "Dataset", config: TrainConfig, out: Path, console: Cons
         f"seed {plan.seed}{size}"
     )
     console.say(f"Run    {out}")
-    seconds = training_seconds(dataset, plan, options["device"], options["amp"])
+    seconds = training_seconds(dataset, plan, device, amp)
     if seconds is None:
         return
     console.say(f"Time   about {duration(seconds)} on this machine (estimated)")
-    if seconds < (A_WHILE if options["preset"] == "study" else LONG) or options["yes"]:
+    if patience is None or seconds < patience:
         return
     if not sys.stdin.isatty():
         raise UsageError(f"this will take about {duration(seconds)}: add --yes to train that long, or --epochs.")

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,79 @@ FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mist
 MISTAKES = 32
 
 
-def summary(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the figures of a test as plain values; accuracies in [0, 1], losses in nats.
+@dataclass(frozen=True)
+class Bin:
+    """Images of nearly one confidence."""
+
+    n: int
+    confidence: float
+    """Their mean, in [0, 1]."""
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a test found, and of what: the fields of test.json. Accuracies in [0, 1], losses in nats."""
+
+    model: str
+    data: str
+    split: str
+    n: int
+    accuracy: float
+    standard_error: float
+    loss: float
+    calibration_error: float
+    per_class: dict[str, float | None]
+    """None for a class without images."""
+    reliability: tuple[Bin, ...]
+    """Without empty bins."""
+    weights: str | None
+    """Digest of the network that was tested."""
+    crc32: str | None
+    """Checksum of the data."""
+    accuracy_flip_tta: float | None = None
+    """With mirrored images averaged in; None where that was not measured."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, without what was not measured."""
+        values = {**asdict(self), "reliability": [asdict(each) for each in self.reliability]}
+        return {name: value for name, value in values.items() if name != "accuracy_flip_tta" or value is not None}
+
+
+def figures_of(
+    evaluation: Evaluation,
+    *,
+    model: str = "",
+    data: str = "",
+    split: str = "test",
+    weights: str | None = None,
+    crc32: str | None = None,
+    mirrored: float | None = None,
+) -> Figures:
+    """Return the figures of a test; `mirrored` is the accuracy with mirrored images averaged in.
 
     >>> import torch
     >>> from torchloupe.evaluation.accuracy import judge
-    >>> summary(judge(torch.eye(2).log(), torch.tensor([0, 0]), ["cat", "dog"]))["accuracy"]
+    >>> figures_of(judge(torch.eye(2).log(), torch.tensor([0, 0]), ["cat", "dog"])).to_json()["accuracy"]
     0.5
     """
-    n = len(evaluation.labels)
-    accuracy = evaluation.accuracy
-    return {
-        "n": n,
-        "accuracy": accuracy,
-        "standard_error": math.sqrt(accuracy * (1 - accuracy) / max(1, n)),
-        "loss": evaluation.loss,
-        "calibration_error": evaluation.calibration_error,
-        "per_class": evaluation.per_class,
-        "reliability": [
-            {"n": int(n), "confidence": confidence, "accuracy": right}
-            for n, confidence, right in reliability(evaluation.probabilities, evaluation.labels).tolist()
-            if n
-        ],
-    }
+    n, accuracy = len(evaluation.labels), evaluation.accuracy
+    bins = reliability(evaluation.probabilities, evaluation.labels).tolist()
+    return Figures(
+        model=model,
+        data=data,
+        split=split,
+        n=n,
+        accuracy=accuracy,
+        standard_error=math.sqrt(accuracy * (1 - accuracy) / max(1, n)),
+        loss=evaluation.loss,
+        calibration_error=evaluation.calibration_error,
+        per_class=evaluation.per_class,
+        reliability=tuple(Bin(int(count), confidence, right) for count, confidence, right in bins if count),
+        weights=weights,
+        crc32=crc32,
+        accuracy_flip_tta=mirrored,
+    )
 
 
 def near_chance(evaluation: Evaluation) -> bool:

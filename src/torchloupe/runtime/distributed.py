@@ -34,6 +34,15 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def launched_rank() -> int:
+    """Return the number that `torchrun` gave this process, 0 alone; also before and after they are joined.
+
+    >>> launched_rank()
+    0
+    """
+    return int(os.environ.get("RANK", "0"))
+
+
 @contextmanager
 def group(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that `torchrun` started, if it did; yields this rank's device."""

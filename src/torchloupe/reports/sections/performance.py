@@ -20,7 +20,7 @@ from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.html.charts import Chart, line_chart, thinned
 from torchloupe.runs.metrics import read_metrics
-from torchloupe.runs.results import summary, write_verdict
+from torchloupe.runs.results import figures_of, write_verdict
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.files import read_json
 from torchloupe.runtime.progress import Progress
@@ -97,15 +97,15 @@ def outside(studied: Subject, pictures: int, progress: Progress | None = None) -
         )
     except DataError:  # other classes than the network's: there is nothing to count right or wrong
         return None
-    figures = {
-        "model": studied.title,
-        "data": dataset.name,
-        "split": "test" if split is dataset.test else "train",
-        **summary(evaluation),
-        "accuracy_flip_tta": mirrored,
-        "weights": studied.weights,
-        "crc32": studied.crc,
-    }
+    figures = figures_of(
+        evaluation,
+        model=studied.title,
+        data=dataset.name,
+        split="test" if split is dataset.test else "train",
+        weights=studied.weights,
+        crc32=studied.crc,
+        mirrored=mirrored,
+    ).to_json()
     for folder in _written(studied, whole=looked is split):
         with suppress(OSError, ResourceError):
             write_verdict(folder, evaluation, looked, f"{studied.title} on {dataset.name}", figures)
