@@ -143,7 +143,7 @@ def prepare(
     >>> prepare(Subject(build("loupe")), layers=["conv1"], units=4)[0].amount.units
     4
     """
-    if units is not None and units != "all" and int(units) < 1:
+    if units is not None and units != "all" and not (str(units).isdecimal() and int(units) >= 1):
         raise UsageError(f"--units is a number from 1 up, or all, not {units!r}.")
     shown = sample_images(studied, pictures, 8, seed)
     split = studied.pictures()
