@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchloupe.data.dataset import Split
-from torchloupe.data.subsets import probe_of
+from torchloupe.data.subsets import sample, take
 from torchloupe.errors import DivergedError
 from torchloupe.evaluation.accuracy import judge, predict
 from torchloupe.models.network import Network
@@ -21,6 +21,8 @@ from torchloupe.runtime import distributed
 from torchloupe.training.chance import seed_for
 from torchloupe.training.prepare import Start
 
+PROBED = 1000
+"""Test images that the loss is probed on within an epoch, at most."""
 PROBES_AN_EPOCH = 4
 FEWEST_STEPS = 10
 """Steps between two probes where epochs are short."""
@@ -50,7 +52,7 @@ class Journal:
     def __init__(self, start: Start, out: Path, per_epoch: int, steps: int, amp: str, listener: Listener) -> None:
         self.start, self.out, self.per_epoch, self.steps, self.amp = start, out, per_epoch, steps, amp
         self.listener = listener
-        self.probe = probe_of(start.test, seed_for(start.config, "probe"))
+        self.probe = take(start.test, sample(len(start.test), PROBED, seed_for(start.config, "probe")))
         self.loss = math.nan
         self.waiting: list[tuple[dict[str, Any], Tensor]] = []
         self.sums = [0.0, 0.0, 0.0]
