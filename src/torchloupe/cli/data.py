@@ -38,14 +38,11 @@ def show(source: str, **options: Any) -> None:
 
 
 def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
-    import torch
-
+    from torchloupe.data import subsets
     from torchloupe.figures.plots import save_figure, sheet, shorten
 
-    split, chance = dataset.train, torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(split), generator=chance)
-    rows = [order[split.labels[order] == label][:per_class] for label in range(min(len(dataset.classes), 25))]
-    index = torch.cat(rows)
+    split = dataset.train
+    index = subsets.per_class(split.labels, min(len(dataset.classes), 25), per_class, seed)
     captions = [
         f"{shorten(dataset.classes[int(split.labels[i])], 16)}\n{shorten(split.names[i], 20)}" for i in index.tolist()
     ]

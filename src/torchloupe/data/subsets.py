@@ -1,4 +1,13 @@
-"""Every way of choosing part of a split."""
+"""Every way of choosing part of a split. Numbers of images are chosen; `take` takes them.
+
+| to | use | chance |
+|---|---|---|
+| test on a part of train, the same share of each class | `hold_out` | seed |
+| look at fewer images of a split, whatever its order | `spread_out` | none |
+| measure on about so many, as many of each class | `stratified` | seed |
+| measure on or show so many, as they come | `sample` | seed |
+| show so many of each class, class by class | `per_class` | seed |
+"""
 
 import torch
 from jaxtyping import Int64
@@ -21,7 +30,7 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Split, Split]:
     if share == 0:
         return dataset.train, dataset.test
     labels = dataset.train.labels
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = _shuffled(len(labels), seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in range(len(dataset.classes)):
         members = order[labels[order] == label]
@@ -62,7 +71,7 @@ def stratified(labels: Int64[Tensor, "n"], count: int, seed: int = 0) -> Int64[T
     >>> stratified(torch.tensor([0, 0, 0, 1, 1, 1]), 4).bincount().sum().item()
     4
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = _shuffled(len(labels), seed)
     kinds = labels[order]
     rank = torch.zeros_like(kinds)
     for kind in torch.unique(kinds).tolist():
@@ -72,15 +81,25 @@ def stratified(labels: Int64[Tensor, "n"], count: int, seed: int = 0) -> Int64[T
     return order[first].sort().values
 
 
-PROBE_PICTURES = 1000
+def sample(n: int, most: int, seed: int) -> Int64[Tensor, "m"]:
+    """Return at most so many numbers below n, drawn by seed, in order.
 
-
-def probe_of(split: Split, seed: int, n: int = PROBE_PICTURES) -> Split:
-    """Return n pictures of a split drawn by seed, or all where there are fewer.
-
-    >>> from torchloupe.data.drawn.shapes import shapes
-    >>> len(probe_of(shapes(train=10, test=20).test, 0, n=5))
-    5
+    >>> sample(3, 5, seed=0).tolist(), len(sample(100, 5, seed=0))
+    ([0, 1, 2], 5)
     """
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    return take(split, order[:n].sort().values)
+    return _shuffled(n, seed)[:most].sort().values
+
+
+def per_class(labels: Int64[Tensor, "n"], classes: int, each: int, seed: int) -> Int64[Tensor, "m"]:
+    """Return the numbers of at most `each` images of each of the first classes, drawn by seed, class by class.
+
+    >>> labels = torch.tensor([1, 0, 1, 1])
+    >>> labels[per_class(labels, 2, 2, seed=0)].tolist()
+    [0, 1, 1]
+    """
+    order = _shuffled(len(labels), seed)
+    return torch.cat([order[labels[order] == label][:each] for label in range(classes)])
+
+
+def _shuffled(n: int, seed: int) -> Int64[Tensor, "n"]:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -16,6 +16,7 @@ from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.formats.decode import decode, square, to_rgb, why_not
 from torchloupe.data.formats.layout import is_picture
 from torchloupe.data.samples import samples
+from torchloupe.data.subsets import sample
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, UsageError
 from torchloupe.features.trace import example
@@ -176,8 +177,7 @@ def drawn(dataset: Dataset, seed: int, size: int | None, count: int = DRAWN) -> 
     16
     """
     split, word = (dataset.test, "test") if len(dataset.test) else (dataset.train, "train")
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
-    return from_split(split, sorted(order.tolist()), word, dataset.classes, size)
+    return from_split(split, sample(len(split), count, seed).tolist(), word, dataset.classes, size)
 
 
 def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) -> Images:

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from torchloupe.data.dataset import Split
-from torchloupe.data.subsets import probe_of
+from torchloupe.data.subsets import sample, take
 from torchloupe.errors import DivergedError
 from torchloupe.evaluation.accuracy import judge, predict
 from torchloupe.models.network import Network
-from torchloupe.runs.metrics import Metrics
+from torchloupe.runs import metrics
 from torchloupe.runtime import distributed
 from torchloupe.training.chance import seed_for
 from torchloupe.training.prepare import Start
 
+PROBED = 1000
+"""Test images that the loss is probed on within an epoch, at most."""
 PROBES_AN_EPOCH = 4
 FEWEST_STEPS = 10
 """Steps between two probes where epochs are short."""
@@ -42,29 +44,36 @@ class Listener:
 
 
 class Journal:
-    """Measures a training and writes it down."""
+    """Measures a training and writes it down.
+
+    Losses stay on the device and are written every few steps, so that no step waits for it.
+    """
 
     def __init__(self, start: Start, out: Path, per_epoch: int, steps: int, amp: str, listener: Listener) -> None:
         self.start, self.out, self.per_epoch, self.steps, self.amp = start, out, per_epoch, steps, amp
         self.listener = listener
-        self.probe = probe_of(start.test, seed_for(start.config, "probe"))
+        self.probe = take(start.test, sample(len(start.test), PROBED, seed_for(start.config, "probe")))
         self.loss = math.nan
+        self.waiting: list[tuple[dict[str, Any], Tensor]] = []
+        self.sums = [0.0, 0.0, 0.0]
+        """Of the epoch so far: losses, right answers, images."""
+        self.writes = distributed.rank() == 0
 
     def open(self, about: dict[str, Any] | None) -> None:
         """Begin, or go on from a saved state, forgetting what was written after it."""
-        self.metrics = Metrics(self.out, keep=about["metrics"] if about else 0)
-        if about:
-            self.metrics.loss_sum, self.metrics.hits, self.metrics.seen = about["running"]
+        if self.writes:
+            metrics.cut(self.out, about["metrics"] if about else 0)
+        self.waiting = []
+        self.sums = list(about["running"]) if about else [0.0, 0.0, 0.0]
 
     def position(self) -> dict[str, Any]:
         """Bring everything to the disk; returns what `open` needs to go on from here."""
         self.flush()
-        running = [self.metrics.loss_sum, self.metrics.hits, self.metrics.seen]
-        return {"metrics": self.metrics.sync(), "running": running}
+        return {"metrics": metrics.sync(self.out) if self.writes else 0, "running": list(self.sums)}
 
     def step(self, step: int, lr: float, sums: Tensor) -> None:
-        """Note a step; its sums stay on the device until the next `flush`."""
-        self.metrics.step({"kind": "step", "step": step, "epoch": step / self.per_epoch, "lr": lr}, sums)
+        """Note a step; `sums` (losses, right answers, images of this rank) stay on the device until `flush`."""
+        self.waiting.append(({"kind": "step", "step": step, "epoch": step / self.per_epoch, "lr": lr}, sums))
         self.listener.step(step, self.steps, self.loss)
 
     def flush(self) -> None:
@@ -73,10 +82,15 @@ class Journal:
         Raises:
             DivergedError: their mean loss is not finite, or far above that of guessing.
         """
-        losses = self.metrics.flush()
-        if not losses:
+        if not self.waiting:
             return
-        self.loss = sum(losses) / len(losses)
+        rows = [row for row, _ in self.waiting]
+        sums = distributed.add_up(torch.stack([each for _, each in self.waiting])).cpu().double()
+        self.waiting = []
+        self.sums = [old + sums[:, i].sum().item() for i, old in enumerate(self.sums)]
+        means = (sums[:, :2] / sums[:, 2:]).tolist()
+        self._write([{**row, "loss": loss, "accuracy": hits} for row, (loss, hits) in zip(rows, means, strict=True)])
+        self.loss = sum(loss for loss, _ in means) / len(means)
         if not math.isfinite(self.loss) or self.loss > 10 * math.log(max(2, len(self.start.about.classes))) + 10:
             raise DivergedError(
                 f"training diverged: the loss is {self.loss:.3g}. The last good state is kept in '{self.out}'. "
@@ -89,20 +103,20 @@ class Journal:
         if len(self.probe) and step % max(FEWEST_STEPS, self.per_epoch // PROBES_AN_EPOCH) == 0:
             self.flush()
             loss, accuracy = self._measure(network, self.probe)
-            self.metrics.write({"kind": "probe", **place, "loss": loss, "accuracy": accuracy})
+            self._write([{"kind": "probe", **place, "loss": loss, "accuracy": accuracy}])
         if step % self.per_epoch == 0 or step == self.steps:
             self.flush()
             began = time.monotonic()
             row = {"kind": "epoch", **place, **self._epoch(network)}
-            self.metrics.write(row)
-            self.metrics.start_epoch()
+            self._write([row])
+            self.sums = [0.0, 0.0, 0.0]
             self._timing({"step": step, "train_seconds": seconds, "test_seconds": time.monotonic() - began})
             eta = seconds / step * (self.steps - step)
             self.listener.epoch({**row, "epochs": self.steps / self.per_epoch, "seconds": seconds, "eta": eta})
 
     def _epoch(self, network: Network) -> dict[str, float]:
-        train_loss, train_accuracy = self.metrics.running()
-        row = {"train_loss": train_loss, "train_accuracy": train_accuracy}
+        losses, hits, seen = self.sums
+        row = {"train_loss": losses / max(seen, 1.0), "train_accuracy": hits / max(seen, 1.0)}
         if len(self.start.test):
             row["test_loss"], row["test_accuracy"] = self._measure(network, self.start.test)
         return row
@@ -123,7 +137,11 @@ class Journal:
         ).tolist()
         return loss / max(1.0, n), right / max(1.0, n)
 
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        if self.writes:
+            metrics.append(self.out, rows)
+
     def _timing(self, row: dict[str, float]) -> None:
-        if distributed.rank() == 0:
+        if self.writes:
             with (self.out / "timing.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({name: round(value, 3) for name, value in row.items()}) + "\n")
