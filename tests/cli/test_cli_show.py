@@ -315,7 +315,7 @@ def test_the_whole_set(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert written - {"samples", "curves"} == names
     told = {name: json.loads((Path("set") / f"{name}.json").read_text()) for name in names}
     assert told["filters"]["layer"] == "conv1" and Path("set/samples.png").is_file()
-    with Image.open(home / "pets" / told["first-maps"]["names"][0].split("  ")[1]) as image:
+    with Image.open(home / "pets" / told["first-maps"]["names"][0]) as image:
         first = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     assert torch.equal(read_tensors(Path("set/first-maps.safetensors"))[0]["images"], first[None])
     for word, layer, keep in (("first", "conv1", 0.1), ("last", "layer3.1", 0.5)):

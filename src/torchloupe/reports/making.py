@@ -90,7 +90,7 @@ class Making:
     def about(self, shown: Result) -> dict[str, Any]:
         """Return what the pictures of a result have in common: how they were made, and of what."""
         manifest = {key: value for key, value in shown.about.items() if key not in ("names", "classes", "title")}
-        settings = {name: v for name, v in manifest["settings"].items() if not isinstance(v, Tensor)}
+        settings = {name: v for name, v in manifest["settings"].items() if not isinstance(v, list)}
         origin = self.studied.origin
         if origin is not None:
             manifest["opened_from"] = Path(origin.word).name
