@@ -329,10 +329,10 @@ def alive(selectivity: list[float], live: list[float]) -> ChannelHealth:
 
 
 def test_units_are_those_that_tell_classes_apart_and_the_others_are_counted() -> None:
-    known = alive([0.1, 0.9, 0.5, 0.8, 0.99], [1, 1, 1, 1, 0])
+    known = alive([0.1, 0.9, 0.5, 0.8, 0.99], [1.0, 1.0, 1.0, 1.0, 0.0])
     assert units_of(5, 2, known) == ((1, 3), "3 of 5 units are not shown; those shown tell the classes apart best.")
     assert units_of(5, 5, known) == units_of(5, None, known) == ((0, 1, 2, 3, 4), "")
-    assert units_of(5, 2, alive([float("nan")] * 5, [1] * 5))[0] == units_of(5, 2, None)[0] == (0, 2)
+    assert units_of(5, 2, alive([float("nan")] * 5, [1.0] * 5))[0] == units_of(5, 2, None)[0] == (0, 2)
 
 
 def test_layers_worth_a_look() -> None:

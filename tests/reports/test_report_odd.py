@@ -141,7 +141,7 @@ def test_pictures_are_made_as_large_as_those_the_network_is_shown(tmp_path: Path
     made = some(Subject(net, data_of(12, 20)), tmp_path / "r.html")
     assert not made.contents.refused
     for layer in made.contents.layers:
-        assert layer["about"]["max"]["settings"]["canvas"] == (12, 20)
+        assert layer["about"]["max"]["settings"]["canvas"] == [12, 20]
         assert (layer["sprites"]["max"]["h"], layer["sprites"]["max"]["w"]) == (12, 20)
     zipped = tmp_path / "a.zip"
     from torchloupe.reports.paper.handin import hand_in

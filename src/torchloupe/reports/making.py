@@ -26,6 +26,9 @@ from torchloupe.runtime.progress import Progress
 
 T = TypeVar("T")
 
+PAIR = 2
+"""Settings of more numbers than a position or a size are too long for a caption."""
+
 
 @dataclass
 class Making:
@@ -90,7 +93,9 @@ class Making:
     def about(self, shown: Result) -> dict[str, Any]:
         """Return what the pictures of a result have in common: how they were made, and of what."""
         manifest = {key: value for key, value in shown.about.items() if key not in ("names", "classes", "title")}
-        settings = {name: v for name, v in manifest["settings"].items() if not isinstance(v, list)}
+        settings = {
+            name: v for name, v in manifest["settings"].items() if not isinstance(v, list | dict) or len(v) <= PAIR
+        }
         origin = self.studied.origin
         if origin is not None:
             manifest["opened_from"] = Path(origin.word).name
