@@ -48,11 +48,11 @@ class Group(nn.Sequential):
 class Airbench(nn.Module):
     """The network; its first layer whitens 2x2 patches of the given normalised pictures."""
 
-    def __init__(self, pictures: Tensor, widths: tuple[int, int, int] = (64, 256, 256)) -> None:
+    def __init__(self, images: Tensor, widths: tuple[int, int, int] = (64, 256, 256)) -> None:
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2)
         self.whiten.weight.requires_grad_(False)
-        patches = F.unfold(pictures, 2).transpose(1, 2).flatten(0, 1)
+        patches = F.unfold(images, 2).transpose(1, 2).flatten(0, 1)
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
         self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
@@ -84,8 +84,8 @@ def train_airbench(dataset: Dataset, seed: int, *, amp: str, steps: int | None =
     images, labels = dataset.train.images, dataset.train.labels
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (dataset.mean, dataset.std))
 
-    def ready(pictures: Tensor) -> Tensor:
-        return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
+    def ready(batch: Tensor) -> Tensor:
+        return ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
 
     began = time.monotonic()
     net = Airbench(ready(to_float(images[:5000])))
@@ -126,8 +126,8 @@ def train_airbench(dataset: Dataset, seed: int, *, amp: str, steps: int | None =
     said: list[list[Tensor]] = [[], []]
     with torch.no_grad():
         for some in torch.split(dataset.test.images, 500):
-            pictures = ready(to_float(some))
-            straight, mirrored = net(pictures), net(pictures.flip(3))
+            batch = ready(to_float(some))
+            straight, mirrored = net(batch), net(batch.flip(3))
             said[0].append(straight)
             said[1].append(straight + mirrored)
     right = [(torch.cat(logits).argmax(1) == dataset.test.labels).float().mean().item() for logits in said]

@@ -46,9 +46,9 @@ def main() -> None:
             fixed_image_size=side,
         )
         seconds.append(time.perf_counter() - began)
-        picture = torch.tensor(images[-1]).permute(0, 3, 1, 2).float().clamp(0, 1)
+        image = torch.tensor(images[-1]).permute(0, 3, 1, 2).float().clamp(0, 1)
         with frozen_eval(net), torch.no_grad():
-            reached.append(activations(net, asked.layer, picture)[0, channel].mean().item())
+            reached.append(activations(net, asked.layer, image)[0, channel].mean().item())
     print(json.dumps({"seconds": seconds, "activation": reached}))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from common import Timed, memory_now, memory_peak, ratio, table, timed, write
-from study_way import deconvolve_first, maximise_one
+from study_way import deconvolve_first, maximize_one
 from torchloupe.checkpoints.open import load
 from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import resolve
@@ -56,7 +56,7 @@ def one(method: str, model: str, data: str, runs: int) -> dict[str, Any]:
         else:
             studied.best(resolve(studied.model, "last"))
     if row.takes == "dataset":
-        images = studied.pictures()
+        images = studied.split()
         if model == STUDY:
             images = replace(images, images=images.images[:256], labels=images.labels[:256], names=images.names[:256])
     small = model != STUDY
@@ -114,14 +114,14 @@ def deconvolution(loupe: str, data: str, runs: int) -> str:
     rows = []
     for model in (loupe, STUDY):
         studied = prepared(model, data)
-        split = studied.pictures()
+        split = studied.split()
         assert split is not None
         from torchloupe.data.tensors import to_float
 
-        pictures = to_float(split.images[:16], studied.size)
-        ours = timed(lambda: run("deconvnet", studied, "first", pictures, keep=0.1, randomized=False), runs)
-        slow = timed(lambda: deconvolve_first(studied.model, "conv1", pictures), 1, warm=0)
-        captum = timed(lambda: captum_first(studied.model, pictures), 1, warm=0)
+        images = to_float(split.images[:16], studied.size)
+        ours = timed(lambda: run("deconvnet", studied, "first", images, keep=0.1, randomized=False), runs)
+        slow = timed(lambda: deconvolve_first(studied.model, "conv1", images), 1, warm=0)
+        captum = timed(lambda: captum_first(studied.model, images), 1, warm=0)
         name = "`study`, 224²" if model == STUDY else "`loupe`, 32²"
         rows.append([name, ours, slow, ratio(slow, ours), captum, ratio(captum, ours)])
     head = ["network", "torchloupe, s", "the study's way, s", "ratio", "captum, s", "ratio"]
@@ -133,7 +133,7 @@ def deconvolution(loupe: str, data: str, runs: int) -> str:
     return f"## Deconvolution of the first layer\n\n{note}\n\n{table(head, rows)}"
 
 
-def captum_first(model: torch.nn.Module, pictures: torch.Tensor) -> None:
+def captum_first(model: torch.nn.Module, images: torch.Tensor) -> None:
     """captum, one call a channel."""
     from captum.attr import NeuronDeconvolution
 
@@ -141,10 +141,10 @@ def captum_first(model: torch.nn.Module, pictures: torch.Tensor) -> None:
     conv = bare.get_submodule("conv1")
     method = NeuronDeconvolution(bare, conv)
     for channel in range(conv.out_channels):
-        method.attribute(pictures.clone().requires_grad_(), lambda out, c=channel: out[:, c].sum((1, 2)))
+        method.attribute(images.clone().requires_grad_(), lambda out, c=channel: out[:, c].sum((1, 2)))
 
 
-def maximisation(resnet: str, data: str, lucent: str | None, runs: int) -> str:
+def maximization(resnet: str, data: str, lucent: str | None, runs: int) -> str:
     """Seconds a unit and the activation reached: ours, the study's way, lucent, on a trained resnet20."""
     studied, layer = prepared(resnet, data), "layer3.2"
     channels = list(range(64))
@@ -157,10 +157,10 @@ def maximisation(resnet: str, data: str, lucent: str | None, runs: int) -> str:
     slow, slow_reached = [], []
     for channel in channels[:UNITS]:
         began = time.perf_counter()
-        picture = maximise_one(studied.model, layer, channel, start, lr=0.11)
+        image = maximize_one(studied.model, layer, channel, start, lr=0.11)
         slow.append(time.perf_counter() - began)
         with frozen_eval(studied.model), torch.no_grad():
-            slow_reached.append(activations(studied.model, layer, picture)[0, channel].mean().item())
+            slow_reached.append(activations(studied.model, layer, image)[0, channel].mean().item())
     best = studied.best(layer)
     assert best is not None
     rows = [["torchloupe, 64 units at once", per_unit, "", f"{(reached / best).median():.3g}", ""]]
@@ -218,7 +218,7 @@ def growth(loupe: str, data: str) -> str:
     studied = prepared(loupe, data)
     best = studied.best(resolve(studied.model, "last"))
     assert best is not None
-    split = studied.pictures()
+    split = studied.split()
     assert split is not None
     few = split.images[:64].float() / 255
 
@@ -286,7 +286,7 @@ def main() -> None:
     sections: dict[str, Callable[[], str]] = {
         "set": lambda: whole_set(asked.loupe, asked.runs),
         "best": lambda: against_the_best([asked.loupe, asked.resnet20], asked.data),
-        "maximisation": lambda: maximisation(asked.resnet20, asked.data, asked.lucent_python, asked.runs),
+        "maximisation": lambda: maximization(asked.resnet20, asked.data, asked.lucent_python, asked.runs),
         "deconvolution": lambda: deconvolution(asked.loupe, asked.data, asked.runs),
         "growth": lambda: growth(asked.loupe, asked.data),
         "methods": lambda: each_method(asked.loupe, asked.data, asked.runs),

@@ -53,9 +53,9 @@ def resized(dataset: Dataset, side: int) -> Dataset:
     return replace(dataset, train=replace(some, images=images, masks=None))
 
 
-def repeated(dataset: Dataset, pictures: int) -> Dataset:
+def repeated(dataset: Dataset, images: int) -> Dataset:
     """Return a data set with so many train pictures."""
-    return replace(dataset, train=take(dataset.train, torch.arange(pictures) % len(dataset.train)))
+    return replace(dataset, train=take(dataset.train, torch.arange(images) % len(dataset.train)))
 
 
 def point(given: dict[str, int], word: str) -> dict[str, float]:
@@ -65,7 +65,7 @@ def point(given: dict[str, int], word: str) -> dict[str, float]:
     dataset = data.load(word)
     dataset = resized(dataset, given["side"]) if given["side"] != 32 else repeated(dataset, given["pictures"])
     own = replace(PRESETS["quick"], net_width=given["width"], batch=given["batch"], low_until=0.0)
-    config = resolve(own, ours=True, pictures=len(dataset.train))
+    config = resolve(own, ours=True, images=len(dataset.train))
     per_epoch = given["pictures"] // given["batch"]
     seconds = step_seconds(dataset, config, amp="auto", steps=STEPS)
     net = build("loupe", **arguments_of(config))

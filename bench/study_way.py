@@ -11,17 +11,17 @@ from torch.nn import functional as F
 from torchloupe.features.hooks import activations, frozen_eval
 
 
-def maximise_one(model: nn.Module, layer: str, channel: int, start: Tensor, lr: float, steps: int = 200) -> Tensor:
+def maximize_one(model: nn.Module, layer: str, channel: int, start: Tensor, lr: float, steps: int = 200) -> Tensor:
     """Drive one channel's mean up from a picture `[1, c, h, w]`, by Adam with weight decay 1e-6."""
-    picture = start.clone().requires_grad_()
-    adam = torch.optim.Adam([picture], lr=lr, weight_decay=1e-6)
+    image = start.clone().requires_grad_()
+    adam = torch.optim.Adam([image], lr=lr, weight_decay=1e-6)
     with frozen_eval(model):
         for _ in range(steps):
             adam.zero_grad()
-            loss = -activations(model, layer, picture)[0, channel].mean()
+            loss = -activations(model, layer, image)[0, channel].mean()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()
-    return picture.detach().clamp(0, 1)
+    return image.detach().clamp(0, 1)
 
 
 def keep_strongest(features: Tensor, fraction: float) -> Tensor:
@@ -37,16 +37,16 @@ def keep_strongest(features: Tensor, fraction: float) -> Tensor:
     return kept
 
 
-def deconvolve_first(model: nn.Module, layer: str, pictures: Tensor, fraction: float = 0.1) -> Tensor:
+def deconvolve_first(model: nn.Module, layer: str, images: Tensor, fraction: float = 0.1) -> Tensor:
     """Deconvolve the first convolution's maps of each picture, one picture at a time."""
     conv = model.get_submodule(layer)
     assert isinstance(conv, nn.Conv2d) and not isinstance(conv.padding, str)
     out = []
     with frozen_eval(model), torch.no_grad():
-        for picture in pictures:
-            features = activations(model, layer, picture[None])[0]
+        for image in images:
+            features = activations(model, layer, image[None])[0]
             kept = keep_strongest(features, fraction)
-            height = (picture.shape[1] + 2 * conv.padding[0] - conv.kernel_size[0]) % conv.stride[0]
+            height = (image.shape[1] + 2 * conv.padding[0] - conv.kernel_size[0]) % conv.stride[0]
             out.append(
                 F.conv_transpose2d(
                     kept[None], conv.weight, stride=conv.stride, padding=conv.padding, output_padding=height

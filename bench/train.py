@@ -92,7 +92,7 @@ def in_turn(dataset: Dataset, counts: dict[str, int], amp: str, keep: Path | Non
 
 def resolved(dataset: Dataset, name: str) -> TrainConfig:
     """Return a preset with nothing left open."""
-    return resolve(PRESETS[name], ours=True, pictures=len(dataset.train))
+    return resolve(PRESETS[name], ours=True, images=len(dataset.train))
 
 
 def trainings_table(rows: Sequence[Trainings], rate: float) -> str:

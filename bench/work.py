@@ -157,12 +157,12 @@ def first_layers() -> dict[str, nn.Module]:
 def net_seconds(net: nn.Module, side: int, batch: int, amp: str, runs: int = 15) -> list[float]:
     """Return the seconds of forward and backward passes of random pictures."""
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pictures = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(batch, 3, side, side).contiguous(memory_format=torch.channels_last)
     labels, seconds = torch.zeros(batch, dtype=torch.long), []
     for _ in range(runs + 3):
         began = time.perf_counter()
         with autocast(CPU, amp):
-            logits = net(pictures)
+            logits = net(images)
         F.cross_entropy(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - began)
     return seconds[3:]

@@ -37,7 +37,7 @@ def net(dtype: torch.dtype = torch.float64, seed: int = 0) -> Network:
     return wrap(bare.to(dtype), mean=[0.5] * 3, std=[0.25] * 3, size=SIDE, classes=4)
 
 
-def pictures(n: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
+def images(n: int = 3, dtype: torch.dtype = torch.float64) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.rand(n, 3, SIDE, SIDE, generator=generator, dtype=torch.float64).to(dtype)
 

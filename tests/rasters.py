@@ -12,9 +12,9 @@ def codes(pixels: Raster) -> Raster:
     return coded
 
 
-def spot(drawn: Raster, picture: Tensor) -> tuple[int, int, int]:
+def spot(drawn: Raster, image: Tensor) -> tuple[int, int, int]:
     """Upper and left edge of a picture and the factor of its enlargement, every dot looked at."""
-    source = codes(picture.permute(1, 2, 0).numpy())
+    source = codes(image.permute(1, 2, 0).numpy())
     rows, columns = np.nonzero(drawn == source[0, 0])
     assert len(rows), "the picture is not there"
     upper, left, factor = int(rows.min()), int(columns.min()), int(rows.max() - rows.min() + 1)

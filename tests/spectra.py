@@ -31,5 +31,5 @@ def known(height: int, width: int) -> Tensor:
     return shape / power.sqrt()
 
 
-def covariance(pictures: Tensor) -> Tensor:
-    return torch.cov(pictures.transpose(0, 1).flatten(1), correction=0)
+def covariance(images: Tensor) -> Tensor:
+    return torch.cov(images.transpose(0, 1).flatten(1), correction=0)

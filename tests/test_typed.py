@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 import torchloupe
-from contract import FAST, net, pictures, split
+from contract import FAST, images, net, split
 from stub import STUB, Stub, fields_of, result_of
 from torchloupe.inspection.catalog import METHODS, Method
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import TAKES
 
 ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
-GIVEN = {"nothing": None, "pictures": pictures, "start": pictures, "dataset": split}
+GIVEN = {"nothing": None, "pictures": images, "start": images, "dataset": split}
 
 
 def meaning(text: str) -> tuple[set[str], list[str]]:

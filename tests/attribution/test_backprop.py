@@ -21,7 +21,7 @@ RULES: dict[str, Any] = {"deconvnet": deconvnet, "guided": guided, "gradient": g
 EACH_RULE = pytest.mark.parametrize("rule", RULES)
 
 
-def pictures(n: int = 2, side: tuple[int, int] = (33, 29), seed: int = 0) -> Tensor:
+def images(n: int = 2, side: tuple[int, int] = (33, 29), seed: int = 0) -> Tensor:
     return torch.rand(n, 3, *side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -52,7 +52,7 @@ def close(one: Tensor, other: Tensor, tolerance: float = 1e-10) -> None:
 @pytest.mark.parametrize("keep", [1.0, 0.3])
 def test_backpropagation_by_hand(rule: str, case: str, keep: float) -> None:
     net, layer, ops, side = CASES[case]
-    x = pictures(2, side)
+    x = images(2, side)
     features = forwards(ops, x)
     expected = backwards(ops, strongest(features, keep), rule)
     found = RULES[rule](net, layer, x, keep=keep, randomized=False)
@@ -75,14 +75,14 @@ def strongest(features: Tensor, keep: float) -> Tensor:
 @pytest.mark.parametrize("case", CASES)
 def test_the_three_rules_differ(case: str) -> None:
     net, layer, _, side = CASES[case]
-    found = [RULES[rule](net, layer, pictures(1, side), randomized=False).signal for rule in RULES]
+    found = [RULES[rule](net, layer, images(1, side), randomized=False).signal for rule in RULES]
     for i in range(3):
         assert float((found[i] - found[i - 1]).abs().max() / found[i].abs().max()) > 1e-3
 
 
 def test_each_channel_alone_adds_up_for_the_gradient_and_is_walked_by_hand_for_all() -> None:
     net, layer, ops, side = CASES["vgg"]
-    x = pictures(3, side)
+    x = images(3, side)
     features = forwards(ops, x)
     for rule, method in RULES.items():
         found = method(net, layer, x, keep=0.5, channels=[1, 6], each=True, randomized=False)
@@ -99,7 +99,7 @@ def test_each_channel_alone_adds_up_for_the_gradient_and_is_walked_by_hand_for_a
 @EACH_RULE
 def test_positions(rule: str) -> None:
     net, layer, ops, side = CASES["vgg"]
-    x = pictures(2, side)
+    x = images(2, side)
     features = forwards(ops, x)
     one = torch.zeros_like(features)
     one[:, 2, 1, 3] = features[:, 2, 1, 3]
@@ -116,7 +116,7 @@ def test_positions(rule: str) -> None:
 @pytest.mark.parametrize("case", ["vgg", "resnet20", "pre-activation"])
 def test_a_positive_factor_passes_through(rule: str, case: str) -> None:
     net, layer, _, side = CASES[case]
-    x = pictures(2, side).requires_grad_()
+    x = images(2, side).requires_grad_()
     with frozen_eval(net), relu_backward(net, cast(Any, rule)):
         y = activations(net, layer, x)
         start = torch.rand(y.shape, generator=torch.Generator().manual_seed(3), dtype=y.dtype) - 0.3
@@ -130,7 +130,7 @@ def test_a_positive_factor_passes_through(rule: str, case: str) -> None:
 @pytest.mark.parametrize(("dilation", "groups"), [(1, 1), (2, 3)])
 def test_a_convolution_is_walked_by_its_adjoint(side: tuple[int, int], stride: int, dilation: int, groups: int) -> None:
     conv = nn.Conv2d(3, 6, 3, stride, 1, dilation, groups, bias=False).double()
-    x = pictures(2, side)
+    x = images(2, side)
     y = conv(x).detach()
     v = torch.rand(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     back = torch.autograd.grad(conv(z := x.clone().requires_grad_()), z, v)[0]
@@ -155,7 +155,7 @@ def test_where_all_is_positive_the_three_are_one() -> None:
                 module.bias.fill_(0.0)
                 cast(Tensor, module.running_mean).zero_()
                 cast(Tensor, module.running_var).fill_(1 - module.eps)
-    found = [RULES[rule](net, "features", pictures(), randomized=False).signal for rule in RULES]
+    found = [RULES[rule](net, "features", images(), randomized=False).signal for rule in RULES]
     close(found[0], found[1], 1e-14)
     close(found[1], found[2], 1e-14)
 
@@ -165,7 +165,7 @@ def test_where_all_is_positive_the_three_are_one() -> None:
 def test_a_relu_is_obeyed_however_it_is_written(rule: str, written: str) -> None:
     net = stirred(Functional(RELUS[written]))
     plain = stirred(Functional(F.relu))
-    x = pictures()
+    x = images()
     with torch.no_grad():
         close(net(x.clone()), plain(x.clone()), 1e-14)
     close(
@@ -204,7 +204,7 @@ def test_other_rectifiers_by_the_written_rule(rule: str, f: Any) -> None:
             out: Tensor = self.tail(f(self.conv(x)))
             return out
 
-    net, x = Net(), pictures(1, (9, 8))
+    net, x = Net(), images(1, (9, 8))
     with torch.no_grad():
         before = conv(x)
         h = 1e-6
@@ -216,7 +216,7 @@ def test_other_rectifiers_by_the_written_rule(rule: str, f: Any) -> None:
 
 
 def test_forward_values_are_untouched_by_the_rules() -> None:
-    net, x = stirred(Functional(lambda x: F.relu(x, inplace=True))), pictures()
+    net, x = stirred(Functional(lambda x: F.relu(x, inplace=True))), images()
     plain = net(x.clone())
     for rule in ("deconvnet", "guided"):
         with relu_backward(net, cast(Any, rule)):
@@ -244,7 +244,7 @@ def test_captum_agrees(rule: str, name: str, network: str) -> None:
     attr = pytest.importorskip("captum.attr")
     net = stirred(Vgg(inplace=False)) if network == "vgg" else stirred(build("resnet20"))
     layer = "features.7" if network == "vgg" else "layer3.2.conv1"  # captum starts before the layer's own ReLU
-    x = pictures(2, (25, 21))
+    x = images(2, (25, 21))
     with torch.no_grad(), frozen_eval(net):
         features = activations(net, layer, x)
     least = features.amin(0)
@@ -267,11 +267,11 @@ def test_kept_cells_of_equal_strength_are_the_first() -> None:
 def test_the_randomized_network_is_another_network_and_ours_is_left_alone() -> None:
     net, layer, _, side = CASES["vgg"]
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    found = deconvnet(net, layer, pictures(2, side), seed=1)
+    found = deconvnet(net, layer, images(2, side), seed=1)
     assert found.randomized is not None and found.randomized.randomized is None
     assert not torch.allclose(found.randomized.signal, found.signal)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
-    again, other = (deconvnet(net, layer, pictures(2, side), seed=s) for s in (1, 2))
+    again, other = (deconvnet(net, layer, images(2, side), seed=s) for s in (1, 2))
     assert again.randomized is not None and other.randomized is not None
     assert torch.equal(found.randomized.signal, again.randomized.signal) and not torch.equal(
         again.randomized.signal, other.randomized.signal
@@ -291,7 +291,7 @@ class Compared(nn.Module):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_hidden_rectifiers_are_refused_not_ignored() -> None:
-    x = pictures(1, (9, 9)).float()
+    x = images(1, (9, 9)).float()
     scripted = nn.Sequential(torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())))
     compiled = nn.Sequential(cast(nn.Module, torch.compile(nn.ReLU())))
     for net, layer, said in (
@@ -330,7 +330,7 @@ class ByHand(nn.Module):
     ],
 )
 def test_the_rules_are_never_the_plain_gradient_under_another_name(f: Any) -> None:
-    net, x = ByHand(f), pictures(1, (9, 9)).float()
+    net, x = ByHand(f), images(1, (9, 9)).float()
     for method in (deconvnet, guided):
         with pytest.raises(ModelError, match="no rectifier"):
             method(net, "b", x, randomized=False)
@@ -340,7 +340,7 @@ def test_the_rules_are_never_the_plain_gradient_under_another_name(f: Any) -> No
 
 def test_a_gate_beside_a_rectifier_passes_its_own_derivative() -> None:
     gated = ByHand(lambda x: F.relu(x) * torch.sigmoid(x.mean((2, 3), keepdim=True)))
-    x = pictures(1, (9, 9)).float()
+    x = images(1, (9, 9)).float()
     found = [RULES[rule](gated, "b", x, randomized=False).signal for rule in ("deconvnet", "gradient")]
     assert not torch.allclose(*found)
 
@@ -348,7 +348,7 @@ def test_a_gate_beside_a_rectifier_passes_its_own_derivative() -> None:
 @pytest.mark.usefixtures("wrong_shapes")
 def test_bad_settings_are_refused() -> None:
     net, layer, _, side = CASES["vgg"]
-    x = pictures(2, side)
+    x = images(2, side)
     for settings, said in (
         ({"keep": 0.0}, "above 0 and up to 1"),
         ({"keep": 1.5}, "above 0 and up to 1"),

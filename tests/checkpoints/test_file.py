@@ -85,9 +85,9 @@ def test_a_checkpoint_alone_rebuilds_its_model(tmp_path: Path) -> None:
     config = replace(CONFIG, model="loupe", arguments={"widths": [4, 6, 8], "kernel": 3})
     save_model(tmp_path / "m.safetensors", net, config)
     network, read = load_model(tmp_path / "m.safetensors")
-    pictures = torch.rand(2, 3, 16, 16)
+    images = torch.rand(2, 3, 16, 16)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (CONFIG.mean, CONFIG.std))
-    assert torch.equal(network(pictures), net((pictures - mean) / std))
+    assert torch.equal(network(images), net((images - mean) / std))
     assert read == config and network.classes == CONFIG.classes and not network.training
 
 

@@ -118,7 +118,7 @@ def test_given_other_data_it_still_says_how_it_learned() -> None:
         films.append(film)
     old, new = films
     assert [moment.epoch for moment in new.moments] == [moment.epoch for moment in old.moments] and len(new.moments) > 3
-    assert new.filters == old.filters and new.pictures == old.pictures
+    assert new.filters == old.filters and new.images == old.images
     assert old.probe == 1000 and old.moments[-1].accuracy is not None
     assert new.probe == 0 and {(moment.accuracy, moment.mended) for moment in new.moments} == {(None, ())}
     home = SHIPPED["cifar10"].parent

@@ -32,7 +32,7 @@ def make(classes):
 """
 
 
-def picture(mode: str, size: tuple[int, int], value: int) -> bytes:
+def image(mode: str, size: tuple[int, int], value: int) -> bytes:
     stream, kind = io.BytesIO(), "TIFF" if mode in ("CMYK", "I;16") else "PNG"
     image = Image.new("L", size, value)
     image = image.convert("I").point(lambda v: v * 257).convert("I;16") if mode == "I;16" else image.convert(mode)
@@ -40,27 +40,27 @@ def picture(mode: str, size: tuple[int, int], value: int) -> bytes:
     return stream.getvalue()
 
 
-def make_pictures(folder: Path, classes: tuple[str, ...] = ("ant", "bee", "cat"), each: int = 10) -> Path:
+def make_images(folder: Path, classes: tuple[str, ...] = ("ant", "bee", "cat"), each: int = 10) -> Path:
     """Pictures of mixed sizes and modes; each class has its own grey."""
     for label, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
         for i in range(each):
             mode, size = MODES[i % len(MODES)], (12 + i, 20 - i)
             suffix = "tif" if mode in ("CMYK", "I;16") else "png"
-            (folder / name / f"{i}.{suffix}").write_bytes(picture(mode, size, 40 + 80 * label))
+            (folder / name / f"{i}.{suffix}").write_bytes(image(mode, size, 40 + 80 * label))
     return folder
 
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    return make_pictures(tmp_path / "pets")
+    return make_images(tmp_path / "pets")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on pictures with three classes; both lie in one folder."""
     home = tmp_path_factory.mktemp("trained")
-    make_pictures(home / "pets")
+    make_images(home / "pets")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCHLOUPE_CACHE", str(home / "cache"))
         with pytest.raises(SystemExit) as ended:
@@ -126,10 +126,10 @@ def test_wrong_usage(run: Run, tmp_path: Path, words: list[str], parts: list[str
 def test_unfit_pictures(run: Run, tmp_path: Path, kind: str, command: str) -> None:
     folder = tmp_path / "d"
     if kind == "one class":
-        make_pictures(folder, ("ant",))
+        make_images(folder, ("ant",))
     elif kind == "class in test only":
-        make_pictures(folder / "train", ("ant", "bee"))
-        make_pictures(folder / "test", ("ant", "wasp"))
+        make_images(folder / "train", ("ant", "bee"))
+        make_images(folder / "test", ("ant", "wasp"))
     elif kind != "missing":
         (folder / "ant").mkdir(parents=True)
         if kind != "nothing":
@@ -351,16 +351,16 @@ def test_testing_a_snapshot_or_train_keeps_the_runs_own_results(run: Run, traine
 
 
 def test_classes_are_matched_by_name(run: Run, trained: Path, tmp_path: Path) -> None:
-    make_pictures(tmp_path / "fewer", ("bee", "cat"))
+    make_images(tmp_path / "fewer", ("bee", "cat"))
     ended = run("test", trained / "run", "--data", tmp_path / "fewer", "--json", "--out", "o", "--device", "cpu")
     assert json.loads(ended.out)["per_class"]["ant"] is None
-    make_pictures(tmp_path / "others", ("ants", "bee", "cat"))
+    make_images(tmp_path / "others", ("ants", "bee", "cat"))
     ended = run("test", trained / "run", "--data", tmp_path / "others", "--quiet", "--out", "o", "--device", "cpu")
     one_sentence(ended, 3, "'ants'", "did you mean 'ant'")
 
 
 def test_fine_tuning_on_other_classes(run: Run, trained: Path, tmp_path: Path) -> None:
-    make_pictures(tmp_path / "two", ("yes", "no"))
+    make_images(tmp_path / "two", ("yes", "no"))
     words = ["--data", tmp_path / "two", "--size", "16", "--weights", trained / "run", *TINY]
     ended = run("train", *words, "--out", "tuned", "--json")
     assert ended.code == 0 and 0 <= json.loads(ended.out)["test_accuracy"] <= 1
@@ -393,7 +393,7 @@ def test_a_network_that_guesses_is_told_so(run: Run, tmp_path: Path) -> None:
     for name in ("ant", "bee", "cat"):  # the same picture everywhere: whatever the network says, a third is right
         (tmp_path / "same" / name).mkdir(parents=True)
         for i in range(10):
-            (tmp_path / "same" / name / f"{i}.png").write_bytes(picture("RGB", (16, 16), 90))
+            (tmp_path / "same" / name / f"{i}.png").write_bytes(image("RGB", (16, 16), 90))
     (tmp_path / "names.txt").write_text("cat\nant\nbee\n")
     words = [
         "--classes",
@@ -511,7 +511,7 @@ def test_what_is_told_to_be_written_is_there(run: Run, trained: Path) -> None:
 
 
 def test_testing_on_other_data_keeps_the_runs_own_results(run: Run, trained: Path, pets: Path) -> None:
-    (pets / "ant" / "0.png").write_bytes(picture("RGB", (16, 16), 7))
+    (pets / "ant" / "0.png").write_bytes(image("RGB", (16, 16), 7))
     other = pets.rename(pets.with_name("other pets"))
     words = ["--quiet", "--device", "cpu"]
     run("test", trained / "run", *words)

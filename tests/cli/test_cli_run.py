@@ -17,12 +17,12 @@ LITTLE = ("--budget", "20s")
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return hostile_data(tmp_path_factory.mktemp("run") / "pets", train=6, test=4)
 
 
-def test_one_command_and_again_nothing_is_made_twice(run: Run, pictures: Path) -> None:
-    words = ("run", "--data", pictures, *LITTLE, "--out", "r")
+def test_one_command_and_again_nothing_is_made_twice(run: Run, images: Path) -> None:
+    words = ("run", "--data", images, *LITTLE, "--out", "r")
     ended = run(*words)
     assert ended.code == 0, ended
     page = Path(ended.out.splitlines()[-1])
@@ -42,27 +42,27 @@ def test_one_command_and_again_nothing_is_made_twice(run: Run, pictures: Path) -
     assert third.err.count("already") == 1 and page.is_file(), "what is missing is made again, training is not"
 
 
-def test_a_run_that_was_stopped_goes_on(run: Run, pictures: Path) -> None:
+def test_a_run_that_was_stopped_goes_on(run: Run, images: Path) -> None:
     ended = run(
-        "train", "--data", pictures, "--steps", "3", "--min-steps", "0", "--net-width", "4", "--out", "r", "--quiet"
+        "train", "--data", images, "--steps", "3", "--min-steps", "0", "--net-width", "4", "--out", "r", "--quiet"
     )
     assert ended.code == 0
     (Path("r") / "model.safetensors").unlink()
-    ended = run("run", "--data", pictures, *LITTLE, "--out", "r")
+    ended = run("run", "--data", images, *LITTLE, "--out", "r")
     assert ended.code == 0 and Path("r/report.html").is_file() and Path("r/model.safetensors").is_file()
 
 
-def test_the_same_options_mean_the_same_run(run: Run, pictures: Path) -> None:
-    first = run("run", "--data", pictures, *LITTLE, "--quiet")
+def test_the_same_options_mean_the_same_run(run: Run, images: Path) -> None:
+    first = run("run", "--data", images, *LITTLE, "--quiet")
     assert first.code == 0 and first.err == ""
     assert first.out.splitlines()[-1] == "runs/loupe-pets/report.html"
     began = time.monotonic()
-    assert run("run", "--data", pictures, *LITTLE, "--quiet").out.splitlines()[-1] == first.out.splitlines()[-1]
+    assert run("run", "--data", images, *LITTLE, "--quiet").out.splitlines()[-1] == first.out.splitlines()[-1]
     assert time.monotonic() - began < 60
 
 
-def test_a_run_is_not_taken_for_one_with_other_settings(run: Run, pictures: Path) -> None:
-    words = ("run", "--data", pictures, *LITTLE, "--out", "r", "--quiet")
+def test_a_run_is_not_taken_for_one_with_other_settings(run: Run, images: Path) -> None:
+    words = ("run", "--data", images, *LITTLE, "--out", "r", "--quiet")
     assert run(*words, "--seed", "3").code == 0
     for other in (("--seed", "4"), ("--model", "resnet20"), ("--preset", "study")):
         ended = run(*words, *other)
@@ -71,14 +71,14 @@ def test_a_run_is_not_taken_for_one_with_other_settings(run: Run, pictures: Path
 
 
 @pytest.mark.parametrize("name", ["cifar10", "loupe", "last"])
-def test_a_run_of_any_name_is_that_run(run: Run, pictures: Path, name: str) -> None:
-    ended = run("run", "--data", pictures, *LITTLE, "--out", name, "--quiet")
+def test_a_run_of_any_name_is_that_run(run: Run, images: Path, name: str) -> None:
+    ended = run("run", "--data", images, *LITTLE, "--out", name, "--quiet")
     assert ended.code == 0 and ended.out.splitlines()[-1] == f"{name}/report.html", ended
     assert read_json(Path(name) / "report.json")["of"]["weights"] == subject(Path(name).resolve()).weights
 
 
-def test_a_test_on_other_pictures_is_not_taken_for_the_runs(run: Run, pictures: Path, tmp_path: Path) -> None:
-    words = ("run", "--data", pictures, *LITTLE, "--out", "r", "--quiet")
+def test_a_test_on_other_pictures_is_not_taken_for_the_runs(run: Run, images: Path, tmp_path: Path) -> None:
+    words = ("run", "--data", images, *LITTLE, "--out", "r", "--quiet")
     assert run(*words).code == 0
     own = read_json(Path("r/test.json"))
     other = hostile_data(tmp_path / "other", train=2, test=3)
@@ -87,14 +87,14 @@ def test_a_test_on_other_pictures_is_not_taken_for_the_runs(run: Run, pictures: 
     assert run(*words).code == 0 and read_json(Path("r/test.json"))["n"] == own["n"]
 
 
-def test_a_length_of_time_that_is_none_is_refused_before_the_training(run: Run, pictures: Path) -> None:
-    ended = run("run", "--data", pictures, "--budget", "soon", "--out", "r")
+def test_a_length_of_time_that_is_none_is_refused_before_the_training(run: Run, images: Path) -> None:
+    ended = run("run", "--data", images, "--budget", "soon", "--out", "r")
     one_sentence(ended, 2, "--budget")
     assert not Path("r").exists()
 
 
-def test_a_report_that_lacked_time_is_tried_again(run: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("run", "--data", pictures, *LITTLE, "--out", "r")
+def test_a_report_that_lacked_time_is_tried_again(run: Run, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("run", "--data", images, *LITTLE, "--out", "r")
     with monkeypatch.context() as patch:
         patch.setattr("torchloupe.reports.report.SLACK", 0.0)
         ended = run(*words)

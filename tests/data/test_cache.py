@@ -172,12 +172,12 @@ def test_every_damage_is_noticed(tmp_path: Path, cache_folder: Path) -> None:
     for number, data in enumerate(spoiled):
         file.write_bytes(data)
         try:
-            pictures, statistics = cache_module._load(file)
+            images, statistics = cache_module._load(file)
         except Exception:
             continue
         # What passes must be what was written (a flipped bit in the padding, say).
-        assert torch.equal(pictures.images, torch.cat([first.train.images, first.test.images])), number
-        assert (pictures.names, statistics) == (first.train.names + first.test.names, (first.mean, first.std)), number
+        assert torch.equal(images.images, torch.cat([first.train.images, first.test.images])), number
+        assert (images.names, statistics) == (first.train.names + first.test.names, (first.mean, first.std)), number
 
 
 def test_a_damaged_cache_is_rebuilt_with_one_line(tmp_path: Path, cache_folder: Path, decoded: list[str]) -> None:

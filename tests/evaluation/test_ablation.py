@@ -67,7 +67,7 @@ def test_the_drop_is_that_of_a_plain_evaluation(layer: str) -> None:
     assert found.shared is (layer == "relu"), (
         "conv2 is joined with what came before it: each channel takes a whole pass"
     )
-    assert found.pictures == 60 and found.accuracy == pytest.approx(float(all_right.mean()))
+    assert found.images == 60 and found.accuracy == pytest.approx(float(all_right.mean()))
     some = 0
     for channel in range(5):
         right = by_hand(net, lambda x, c=channel: net(x, (layer, c)), images, labels).double()  # type: ignore[misc]
@@ -117,15 +117,15 @@ def test_channels_last_vectors_and_tuples() -> None:
 
 def test_a_channel_is_whole_behind_its_blocks_rectifier() -> None:
     net = build("loupe")
-    picture = torch.rand(1, 3, 32, 32)
-    assert rectified(net, "conv1", picture) == "relu1"
-    assert rectified(net, "layer2.0.conv", picture) == "layer2.0.relu"
-    assert rectified(net, "layer1.0", picture) == "layer1.0", "a block that ends in its rectifier"
-    assert rectified(net, "relu1", picture) == "relu1"
-    assert rectified(net, "layer1.0.bn", picture) == "layer1.0.relu"
-    assert rectified(net, "output", picture) == "output"
+    image = torch.rand(1, 3, 32, 32)
+    assert rectified(net, "conv1", image) == "relu1"
+    assert rectified(net, "layer2.0.conv", image) == "layer2.0.relu"
+    assert rectified(net, "layer1.0", image) == "layer1.0", "a block that ends in its rectifier"
+    assert rectified(net, "relu1", image) == "relu1"
+    assert rectified(net, "layer1.0.bn", image) == "layer1.0.relu"
+    assert rectified(net, "output", image) == "output"
     plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.ReLU())
-    assert rectified(plain, "0", picture) == "0", "what follows mixes channels"
+    assert rectified(plain, "0", image) == "0", "what follows mixes channels"
 
 
 class Functional(nn.Module):
@@ -158,9 +158,9 @@ def test_behind_a_relu_that_is_no_module_a_channel_is_zeroed_after_its_normalisa
 
 
 def test_a_rectifier_that_only_a_branch_passes_is_not_where_a_channel_is_whole() -> None:
-    picture = torch.rand(1, 3, 9, 11, dtype=torch.float64)
-    assert rectified(stirred(Functional(skip=True)).double(), "stem", picture) == "stem"
-    assert rectified(stirred(Functional(skip=True)).double(), "bn", picture) == "relu"
+    image = torch.rand(1, 3, 9, 11, dtype=torch.float64)
+    assert rectified(stirred(Functional(skip=True)).double(), "stem", image) == "stem"
+    assert rectified(stirred(Functional(skip=True)).double(), "bn", image) == "relu"
 
     class Branches(nn.Module):
         def __init__(self) -> None:
@@ -171,7 +171,7 @@ def test_a_rectifier_that_only_a_branch_passes_is_not_where_a_channel_is_whole()
             out: Tensor = self.a(x).mean((2, 3)) + self.b(x).relu().mean((2, 3))
             return out
 
-    assert rectified(Branches().double().eval(), "a", picture) == "a", "what ran next took the picture, not this"
+    assert rectified(Branches().double().eval(), "a", image) == "a", "what ran next took the picture, not this"
 
 
 def test_what_cannot_be_ablated_is_refused() -> None:

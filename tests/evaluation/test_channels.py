@@ -32,11 +32,11 @@ def network() -> nn.Sequential:
     return net
 
 
-def one_by_one(net: nn.Sequential, pictures: Tensor) -> dict[str, list[Tensor]]:
+def one_by_one(net: nn.Sequential, images: Tensor) -> dict[str, list[Tensor]]:
     """Each layer's output for each picture alone."""
     found: dict[str, list[Tensor]] = {name: [] for name in map(str, range(len(net)))}
     with torch.no_grad():
-        for each in pictures:
+        for each in images:
             x = each[None].double() / 255
             for name, layer in zip(found, net, strict=True):
                 x = layer(x.clone())
@@ -48,12 +48,12 @@ def same(mine: ChannelHealth, features: list[Tensor]) -> None:
     """Compare with figures worked out in plain Python, channel by channel."""
     for c in range(len(features[0])):
         means = [float(each[c].sum()) / each[c].numel() for each in features]
-        centre = sum(means) / len(means)
-        spread = (sum((m - centre) ** 2 for m in means) / len(means)) ** 0.5
+        center = sum(means) / len(means)
+        spread = (sum((m - center) ** 2 for m in means) / len(means)) ** 0.5
         alive = sum(any(v != 0 for v in each[c].flatten().tolist()) for each in features)
         assert int(mine.best_index[c]) == means.index(max(means))
         assert float(mine.best[c]) == pytest.approx(max(means), rel=1e-6, abs=1e-12)
-        assert float(mine.mean[c]) == pytest.approx(centre, rel=1e-6, abs=1e-12)
+        assert float(mine.mean[c]) == pytest.approx(center, rel=1e-6, abs=1e-12)
         assert float(mine.std[c]) == pytest.approx(spread, rel=1e-6, abs=1e-12)
         assert float(mine.live[c]) == pytest.approx(alive / len(features), rel=1e-6)
 
@@ -185,8 +185,8 @@ def test_what_a_channel_does_on_each_class(batch: int) -> None:
             kinds: dict[int, list[float]] = {0: [], 2: [], 4: []}
             for value, kind in zip(means, labels.tolist(), strict=True):
                 kinds[kind].append(value)
-            centre = sum(means) / 23
-            whole = sum((v - centre) ** 2 for v in means)
+            center = sum(means) / 23
+            whole = sum((v - center) ** 2 for v in means)
             inside = sum((v - sum(vs) / len(vs)) ** 2 for vs in kinds.values() for v in vs)
             for kind, values in kinds.items():
                 mean = sum(values) / len(values)

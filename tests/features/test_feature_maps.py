@@ -40,7 +40,7 @@ def net() -> InPlace:
     return InPlace().double()
 
 
-def pictures(n: int = 3, side: tuple[int, int] = (11, 8), seed: int = 0) -> Tensor:
+def images(n: int = 3, side: tuple[int, int] = (11, 8), seed: int = 0) -> Tensor:
     return torch.rand(n, 3, *side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -52,7 +52,7 @@ def on(model: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layer", ["a", "relu", "b", "c", "output"])
 def test_maps_are_those_of_a_plain_pass(layer: str) -> None:
-    model, x = net(), pictures()
+    model, x = net(), images()
     with torch.no_grad():
         expected = model.plainly(x)[layer]
     assert layer not in ("a", "b", "c") or bool((expected < 0).any()), "nothing would be overwritten"
@@ -62,7 +62,7 @@ def test_maps_are_those_of_a_plain_pass(layer: str) -> None:
 
 
 def test_a_wrapped_network_normalises_first() -> None:
-    model, x = net(), pictures()
+    model, x = net(), images()
     wrapped = wrap(model, mean=[0.4, 0.5, 0.6], std=[0.2, 0.25, 0.3], classes=4)
     mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in ([0.4, 0.5, 0.6], [0.2, 0.25, 0.3]))
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_a_wrapped_network_normalises_first() -> None:
 
 
 def test_channels_are_taken_in_the_order_asked() -> None:
-    model, x = net(), pictures()
+    model, x = net(), images()
     whole = feature_maps(model, "b", x)
     some = feature_maps(model, "b", x, channels=[4, 0, 2])
     assert some.channel.tolist() == [4, 0, 2]
@@ -79,7 +79,7 @@ def test_channels_are_taken_in_the_order_asked() -> None:
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = net(), pictures(5)
+    model, x = net(), images(5)
     whole = feature_maps(model, "b", x)
     monkeypatch.setattr("torchloupe.features.feature_maps.at_once", lambda *_: 2)
     torch.testing.assert_close(feature_maps(model, "b", x).maps, whole.maps, rtol=1e-12, atol=1e-14)
@@ -114,7 +114,7 @@ class Last(nn.Module):
 
 def test_channels_on_the_last_axis_come_first() -> None:
     torch.manual_seed(1)
-    model, x = Last().double(), pictures(2, (9, 7))
+    model, x = Last().double(), images(2, (9, 7))
     with torch.no_grad():
         expected = torch.einsum("oc,bcyx->boyx", model.mix.weight, model.conv(x)) + model.mix.bias.view(-1, 1, 1)
     torch.testing.assert_close(feature_maps(model, "mix", x).maps, expected, rtol=1e-12, atol=1e-14)
@@ -132,7 +132,7 @@ def test_channels_about_as_many_as_rows_are_no_sign_of_channels_last(
 ) -> None:
     torch.manual_seed(1)
     model = nn.Sequential(nn.Conv2d(3, channels, 3, stride, padding=stride // 5), nn.ReLU()).double()
-    x = pictures(2, side)
+    x = images(2, side)
     torch.testing.assert_close(feature_maps(model, "1", x).maps, on(model, x), rtol=1e-12, atol=1e-14)
 
 
@@ -185,8 +185,8 @@ def test_percentiles_of_many_positions_too() -> None:
 
 def test_what_there_is_not_is_refused() -> None:
     with pytest.raises(UsageError, match="channels 0 to 5"):
-        feature_maps(net(), "b", pictures(), channels=[6])
+        feature_maps(net(), "b", images(), channels=[6])
     with pytest.raises(LayerError, match="no layer 'd'"):
-        feature_maps(net(), "d", pictures())
+        feature_maps(net(), "d", images())
     with pytest.raises(DataError, match="already normalised"):
-        feature_maps(net(), "b", 3 * pictures())
+        feature_maps(net(), "b", 3 * images())

@@ -238,8 +238,8 @@ def test_observe_sees_every_layer_and_leaves_no_hook() -> None:
 )
 def test_first_and_last(name: str, side: int, first: str, last: str) -> None:
     net = build(name)
-    picture = torch.rand(1, 3, side, side)
-    assert (resolve(net, "first", picture), resolve(net, "last", picture)) == (first, last)
+    image = torch.rand(1, 3, side, side)
+    assert (resolve(net, "first", image), resolve(net, "last", image)) == (first, last)
 
 
 def test_last_of_a_plain_network_is_not_its_pooling() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contract import net, pictures, split
+from contract import images, net, split
 from nets import hooks_of
 from torchloupe.attribution.backprop import deconvnet, gradient
 from torchloupe.features.feature_maps import feature_maps
@@ -48,7 +48,7 @@ def at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 
 def jobs_on(model: nn.Module) -> list[Callable[[], Any]]:
-    x = pictures(2)
+    x = images(2)
     return [
         lambda: feature_maps(model, "last", x),
         lambda: deconvnet(model, "layer2.0", x, channels=[0, 3]),
@@ -162,7 +162,7 @@ def test_random_states_are_put_back_when_the_last_one_leaves() -> None:
 
 
 def test_predictions_beside_a_method_are_neither_seen_nor_stopped_nor_changed() -> None:
-    model, x = net(), pictures(2)
+    model, x = net(), images(2)
     expected = model(x)
     inside, done = threading.Event(), threading.Event()
     found: list[Tensor] = []
@@ -209,5 +209,5 @@ def test_an_owner_leaves_no_trace_in_a_network() -> None:
         pass
     assert list(model.state_dict()) == list(net().state_dict())
     assert "lock" not in str(sorted(vars(model.bare))).lower()
-    assert torch.equal(copy.deepcopy(model)(pictures(1)), model(pictures(1)))
+    assert torch.equal(copy.deepcopy(model)(images(1)), model(images(1)))
     pickle.loads(pickle.dumps(model.bare))

@@ -69,7 +69,7 @@ def test_every_position_of_every_layer(chain: str, pool: bool, side: tuple[int, 
         assert field.rows.tolist() == ranges(rows) and field.columns.tolist() == ranges(columns)
         y, x = len(rows) - 1, len(columns) // 2
         (top, bottom), (left, right_end) = ranges(rows)[y], ranges(columns)[x]
-        assert field.box(y, x) == (top, left, bottom, right_end) and field.picture == side
+        assert field.box(y, x) == (top, left, bottom, right_end) and field.image == side
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -191,9 +191,9 @@ def test_the_middle_of_a_rectified_network_by_finite_differences() -> None:
     x = random(3, 2, 8, 7).double()
     influence = torch.zeros(8, 7, dtype=torch.float64)
     for place in range(8 * 7):
-        for colour in range(2):
+        for color in range(2):
             bumped = x.clone()
-            bumped[:, colour, place // 7, place % 7] += 1e-6
+            bumped[:, color, place // 7, place % 7] += 1e-6
             with torch.no_grad():
                 slopes = (net(bumped) - net(x))[:, :, 2, 2].sum(1) / 1e-6
             influence.view(-1)[place] += float(slopes.abs().sum())
@@ -232,7 +232,7 @@ def test_a_known_field_is_not_looked_for_again_unless_the_network_has_changed() 
     assert list(first) == ["0"] and passes and first["0"].size == (3, 3)
     passes.clear()
     assert receptive_fields(net, 9, ["0"])["0"] is first["0"] and not passes
-    assert receptive_fields(net, 11, ["0"])["0"].picture == (11, 11) and passes, "another size"
+    assert receptive_fields(net, 11, ["0"])["0"].image == (11, 11) and passes, "another size"
     net[1] = nn.Conv2d(4, 4, 5)
     assert receptive_fields(net, 9, ["1"])["1"].size == (7, 7)
     net[0] = nn.Conv2d(3, 4, 1)

@@ -39,9 +39,9 @@ def forward(net: nn.Sequential, x: Tensor) -> Tensor:
     return F.conv2d(x, weights[2], weights[3], 1, 2, 2).clamp(min=0)
 
 
-def split(n: int = 20, side: tuple[int, int] = SIDE, grey: bool = False) -> Split:
+def split(n: int = 20, side: tuple[int, int] = SIDE, gray: bool = False) -> Split:
     generator = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256 if grey else 2, (n, 3, *side), generator=generator) * (1 if grey else 255)
+    images = torch.randint(0, 256 if gray else 2, (n, 3, *side), generator=generator) * (1 if gray else 255)
     return Split(images.to(torch.uint8), torch.zeros(n, dtype=torch.int64), tuple(f"a/{i}.png" for i in range(n)))
 
 
@@ -62,8 +62,8 @@ def same(one: TopExamples, other: TopExamples) -> bool:
 @RANKS
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("channels", [None, [2, 0]])
-def test_against_a_loop_over_pictures(rank: str, grey: bool, channels: list[int] | None) -> None:
-    net, data = chain(), split(grey=grey)
+def test_against_a_loop_over_pictures(rank: str, gray: bool, channels: list[int] | None) -> None:
+    net, data = chain(), split(gray=gray)
     found = top_examples(net, "4", data, channels=channels, count=7, rank=rank)
     asked = list(range(7)) if channels is None else channels
     assert found.layer == "4" and found.channel.tolist() == asked
@@ -76,7 +76,7 @@ def test_against_a_loop_over_pictures(rank: str, grey: bool, channels: list[int]
             features = forward(net, data.images[i : i + 1].double() / 255)[0, channel]
             y, x = found.position[row, k].tolist()
             assert float(features[y, x]) == float(features.max())
-            assert torch.equal(found.pictures[row, k], data.images[i])
+            assert torch.equal(found.images[row, k], data.images[i])
 
 
 @RANKS
@@ -131,15 +131,15 @@ def test_boxes_of_a_known_chain(layer: str, many: int, side: tuple[int, int]) ->
     ],
 )
 def test_boxes_are_in_pixels_of_the_stored_picture(size: int, stored: tuple[int, int]) -> None:
-    data, (height, width) = split(40, stored, grey=True), stored
+    data, (height, width) = split(40, stored, gray=True), stored
     net = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     nn.init.normal_(net[0].weight, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     found = top_examples(wrap(net, mean=None, std=None, size=size, classes=6), "0", data, count=40)
     seen = fields(CHAIN[:1], size)
-    assert found.pictures.shape[3:] == stored
+    assert found.images.shape[3:] == stored
     for row, (places, boxes) in enumerate(zip(found.position.tolist(), found.box.tolist(), strict=True)):
         with torch.no_grad():  # the network sees the picture brought to its size
-            x = to_float(found.pictures[row, :1], size)
+            x = to_float(found.images[row, :1], size)
             assert float(net[0](x)[0, row].max()) == pytest.approx(float(found.activation[row, 0]), rel=1e-4)
         for (y, x), box in zip(places, boxes, strict=True):
             (top, bottom), (left, right) = seen[y], seen[x]

@@ -20,14 +20,14 @@ def conv(inputs: int, outputs: int, side: int = 3) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, side, padding=side // 2)
 
 
-def picture(h: int = 9, w: int = 9) -> Tensor:
+def image(h: int = 9, w: int = 9) -> Tensor:
     return torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(0))
 
 
 def test_layers_come_in_the_order_in_which_they_end_and_idle_ones_do_not() -> None:
     late, early = conv(4, 5), nn.Sequential(conv(3, 4), nn.ReLU())
     net = Calls(lambda net, x: net.late(net.early(x)), late=late, idle=conv(3, 3), early=early)
-    calls = trace(net, picture(9, 7))
+    calls = trace(net, image(9, 7))
     assert [call.name for call in calls] == ["early.0", "early.1", "early", "late"]
     assert [call.shape for call in calls] == [(1, 4, 9, 7)] * 3 + [(1, 5, 9, 7)]
     assert [call.module for call in calls] == [early[0], early[1], early, late]
@@ -39,7 +39,7 @@ def test_a_shared_layer_counts_its_calls_and_tells_of_the_first() -> None:
 
     net = Calls(run, same=nn.Conv2d(3, 3, 3), relu=nn.ReLU(), alias=nn.Identity())
     net.alias = net.same
-    calls = {call.name: call for call in trace(net, picture(9, 11))}
+    calls = {call.name: call for call in trace(net, image(9, 11))}
     assert [(name, call.times) for name, call in calls.items()] == [("same", 3), ("relu", 2)]
     assert calls["same"].shape == (1, 3, 7, 9) and calls["relu"].shape == (1, 3, 5, 7)
 
@@ -47,16 +47,16 @@ def test_a_shared_layer_counts_its_calls_and_tells_of_the_first() -> None:
 @pytest.mark.parametrize("inplace", [False, True])
 def test_a_container_has_the_storage_of_its_last_part(inplace: bool) -> None:
     parts = [nn.Sequential(conv(3, 3), nn.ReLU(inplace)) for _ in range(4)]
-    calls = {call.name: call for call in trace(nn.Sequential(*parts), picture())}
+    calls = {call.name: call for call in trace(nn.Sequential(*parts), image())}
     assert list(calls) == [name for i in range(4) for name in (f"{i}.0", f"{i}.1", f"{i}")]
     assert all(calls[f"{i}"].storage == calls[f"{i}.1"].storage for i in range(4))
     assert len({calls[f"{i}"].storage for i in range(4)}) == 4, "no address comes twice"
 
 
 def test_a_network_that_works_in_place_does_not_reach_the_picture() -> None:
-    x = picture()
+    x = image()
     trace(Calls(lambda net, x: net.conv(x.sub_(0.5)), conv=conv(3, 4)), x)
-    assert torch.equal(x, picture())
+    assert torch.equal(x, image())
 
 
 @pytest.mark.parametrize(
@@ -65,13 +65,13 @@ def test_a_network_that_works_in_place_does_not_reach_the_picture() -> None:
 )
 def test_the_first_tensor_of_an_output_counts(wrapped: Callable[[Tensor], Any]) -> None:
     net = Calls(lambda net, x: net.part(x), part=Calls(lambda _, x: wrapped(F.max_pool2d(x, 2))))
-    (call,) = trace(net, picture(9, 7))
+    (call,) = trace(net, image(9, 7))
     assert (call.name, call.shape) == ("part", (1, 3, 4, 3))
 
 
 def test_a_layer_that_puts_out_no_tensor_is_left_out() -> None:
     net = Calls(lambda net, x: (net.said(x), net.conv(x))[1], said=Calls(lambda _, x: "text"), conv=conv(3, 4))
-    assert [call.name for call in trace(net, picture())] == ["conv"]
+    assert [call.name for call in trace(net, image())] == ["conv"]
 
 
 @pytest.mark.parametrize(
@@ -85,24 +85,24 @@ def test_a_layer_that_puts_out_no_tensor_is_left_out() -> None:
     ids=["map", "channels last", "vector", "tokens"],
 )
 def test_channels_and_sides(change: Callable[[Tensor], Tensor], channels: int | None, sides: tuple[int, int]) -> None:
-    (call,) = trace(Calls(lambda net, x: net.part(x), part=Calls(lambda _, x: change(x))), picture())
+    (call,) = trace(Calls(lambda net, x: net.part(x), part=Calls(lambda _, x: change(x))), image())
     assert (call.channels, call.sides) == (channels, sides)
 
 
 @pytest.mark.parametrize("layer", [nn.ReLU(), nn.MaxPool2d(3, 1, 1)], ids=str)
 def test_as_many_channels_as_rows_are_still_channels(layer: nn.Module) -> None:
-    call = trace(nn.Sequential(conv(3, 5), layer), picture(5, 7))[1]
+    call = trace(nn.Sequential(conv(3, 5), layer), image(5, 7))[1]
     assert (call.channels, call.sides) == (5, (5, 7))
 
 
 def test_first_is_the_first_to_run_not_the_first_registered() -> None:
     net = Calls(lambda net, x: net.a(net.b(net.norm(x))), a=conv(3, 4), b=conv(3, 3), norm=nn.BatchNorm2d(3))
-    assert resolve(net, "first", picture()) == "b"
+    assert resolve(net, "first", image()) == "b"
 
 
 def test_first_sees_the_picture() -> None:
     net = Calls(lambda net, x: net.stem(x + net.embed(torch.ones_like(x))), embed=conv(3, 3), stem=conv(3, 4))
-    assert resolve(net, "first", picture()) == "stem"
+    assert resolve(net, "first", image()) == "stem"
 
 
 def test_only_one_picture_is_looked_at() -> None:
@@ -113,7 +113,7 @@ def test_only_one_picture_is_looked_at() -> None:
         return net.conv(x)
 
     net = Calls(run, conv=conv(3, 4))
-    assert resolve(net, "first", picture().repeat(5, 1, 1, 1)) == "conv" and sizes == [1]
+    assert resolve(net, "first", image().repeat(5, 1, 1, 1)) == "conv" and sizes == [1]
 
 
 def block(inplace: bool, named: bool = False) -> nn.Module:
@@ -172,12 +172,12 @@ def plain(*tail: nn.Module, inplace: bool = False) -> nn.Module:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_last_is_the_last_block_with_maps(net: nn.Module, expected: str) -> None:
-    assert resolve(net.eval(), "last", picture(10, 10)) == expected
+    assert resolve(net.eval(), "last", image(10, 10)) == expected
 
 
 def test_a_layer_really_called_so_comes_before_the_word() -> None:
     net = nn.Sequential(OrderedDict(stem=conv(3, 4), last=nn.Sequential(conv(4, 4)), first=conv(4, 4)))
-    assert [resolve(net, word, picture()) for word in ("first", "last", "last[0]")] == ["first", "last", "last.0"]
+    assert [resolve(net, word, image()) for word in ("first", "last", "last[0]")] == ["first", "last", "last.0"]
     inside = nn.Sequential(OrderedDict(stem=conv(3, 4), body=net))
     assert resolve(nn.Sequential(OrderedDict(body=inside)), "body.body.first") == "body.body.first"
     assert resolve(net, OUTPUT) == OUTPUT
@@ -186,7 +186,7 @@ def test_a_layer_really_called_so_comes_before_the_word() -> None:
 
 
 def test_pictures_go_where_the_network_is() -> None:
-    x = picture().requires_grad_()
+    x = image().requires_grad_()
     assert placed(nn.Conv2d(3, 3, 1).double(), x).dtype == torch.float64
     assert placed(nn.Conv2d(3, 3, 1, device="meta"), x).device.type == "meta"
     assert torch.equal(placed(nn.ReLU(), x), x) and not placed(nn.ReLU(), x).requires_grad
@@ -199,17 +199,17 @@ def test_pictures_go_where_the_network_is() -> None:
 @pytest.mark.parametrize("net", [nn.ReLU(), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1).double()], ids=str)
 def test_a_picture_of_inference_mode_becomes_an_ordinary_one(net: nn.Module) -> None:
     with torch.inference_mode():
-        made = picture() * 1
+        made = image() * 1
         inside = placed(net, made)
-    for given in (inside, placed(net, made), placed(net, picture())):
+    for given in (inside, placed(net, made), placed(net, image())):
         (slope,) = torch.autograd.grad((given.requires_grad_() * 2).sum(), given)
         assert bool((slope == 2).all())
 
 
 def test_the_example_is_grey_and_of_the_networks_kind() -> None:
     assert example(nn.Conv2d(2, 3, 1)).shape == (1, 2, 224, 224)
-    grey = example(nn.Conv2d(2, 3, 1).double(), (7, 9))
-    assert grey.shape == (1, 2, 7, 9) and grey.dtype == torch.float64 and bool((grey == 0.5).all())
+    gray = example(nn.Conv2d(2, 3, 1).double(), (7, 9))
+    assert gray.shape == (1, 2, 7, 9) and gray.dtype == torch.float64 and bool((gray == 0.5).all())
     net = wrap(nn.Sequential(nn.Conv2d(3, 4, 1)), mean=[0.5], std=[0.5], size=11, classes=4)
     assert example(net).shape == (1, 1, 11, 11) and example(net, 5).shape == (1, 1, 5, 5)
     assert example(nn.Flatten(), 4).shape == (1, 3, 4, 4)

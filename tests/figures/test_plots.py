@@ -44,13 +44,13 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-def pictures(n: int = 3, h: int = 8, w: int = 8) -> Tensor:
+def images(n: int = 3, h: int = 8, w: int = 8) -> Tensor:
     return torch.randint(0, 256, (n, 3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def make(kind: str) -> Figure:
     if kind == "sheet":
-        return sheet(pictures(), ["a", "b", "c"], columns=2, title="title")
+        return sheet(images(), ["a", "b", "c"], columns=2, title="title")
     if kind == "confusion":
         return confusion(torch.tensor([[3, 1], [0, 2]]), ["cat", "dog"], "title")
     return curves(ROWS, "title")
@@ -123,21 +123,21 @@ def test_an_isolated_pixel_stays_a_block(size: tuple[int, int]) -> None:
     shown = drawn(sheet(images, [""], title=""), 300)
     dark = shown.max(2) < 250
     rows, columns = dark.any(1).nonzero()[0], dark.any(0).nonzero()[0]
-    picture = shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    assert picture.shape[0] / picture.shape[1] == pytest.approx(size[0] / size[1], rel=0.03)
-    inner = picture[2:-2, 2:-2]  # the frame's own edge may fall between two dots
+    image = shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert image.shape[0] / image.shape[1] == pytest.approx(size[0] / size[1], rel=0.03)
+    inner = image[2:-2, 2:-2]  # the frame's own edge may fall between two dots
     assert set(np.unique(inner)) <= {0, 255}, "smoothed"
     y, x = (inner[..., 0] == 255).nonzero()
     block = inner[y.min() : y.max() + 1, x.min() : x.max() + 1]
     assert (block == 255).all()
-    assert block.shape[0] == pytest.approx(picture.shape[0] / size[0], abs=1.01)
-    assert block.shape[1] == pytest.approx(picture.shape[1] / size[1], abs=1.01)
+    assert block.shape[0] == pytest.approx(image.shape[0] / size[0], abs=1.01)
+    assert block.shape[1] == pytest.approx(image.shape[1] / size[1], abs=1.01)
 
 
 def test_a_sheet_shows_the_colours_as_they_are() -> None:
     images = torch.tensor([[10, 20, 30], [200, 100, 50]], dtype=torch.uint8).view(2, 3, 1, 1).expand(2, 3, 4, 4)
-    colours = {tuple(c) for c in drawn(sheet(images, ["", ""]), 50).reshape(-1, 3).tolist()}
-    assert {(10, 20, 30), (200, 100, 50)} <= colours  # a dull picture is not stretched to the full range
+    colors = {tuple(c) for c in drawn(sheet(images, ["", ""]), 50).reshape(-1, 3).tolist()}
+    assert {(10, 20, 30), (200, 100, 50)} <= colors  # a dull picture is not stretched to the full range
 
 
 def boxes(figure: Figure) -> list[Any]:
@@ -162,7 +162,7 @@ def inside(figure: Figure) -> bool:
 @pytest.mark.parametrize("caption", ["short", "W" * 20, "猫" * 16 + "\n" + "W" * 20 + "\nlast", "n" * 300])
 @pytest.mark.parametrize("shape", [(2, 8, 8), (9, 8, 8), (3, 4, 16), (3, 16, 4)])
 def test_captions_stay_below_their_own_picture(shape: tuple[int, int, int], caption: str) -> None:
-    figure = sheet(pictures(*shape), [caption] * shape[0])
+    figure = sheet(images(*shape), [caption] * shape[0])
     assert inside(figure)
     shown = boxes(figure)
     frames = [axes.get_window_extent() for axes in figure.axes]
@@ -174,7 +174,7 @@ def test_captions_stay_below_their_own_picture(shape: tuple[int, int, int], capt
 @pytest.mark.parametrize("title", ["short", "a long title " * 12, "n" * 300])
 @pytest.mark.parametrize("n", [1, 3, 8])
 def test_a_title_is_not_cut_off(title: str, n: int) -> None:
-    assert inside(sheet(pictures(n), ["a"] * n, title=title))
+    assert inside(sheet(images(n), ["a"] * n, title=title))
     eye = torch.eye(max(2, n), dtype=torch.int64)
     assert inside(confusion(eye, ["a class of mine"] * len(eye), title))
     assert inside(curves(ROWS, title))
@@ -203,7 +203,7 @@ def test_confusion_colours_are_shares_of_the_row() -> None:
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_are_drawn_without_a_word(tmp_path: Path, name: str) -> None:
     figures = [
-        sheet(pictures(2), [name, shorten(name, 16)], title=name),
+        sheet(images(2), [name, shorten(name, 16)], title=name),
         confusion(torch.tensor([[3, 1], [0, 2]]), [name, "dog"], name),
         curves(ROWS, name),
     ]
@@ -259,7 +259,7 @@ def test_epochs_are_counted_from_zero() -> None:
 
 def test_tall_and_wide_pictures_make_sheets_that_fit_a_file(tmp_path: Path) -> None:
     for h, w in ((256, 1), (1, 256), (256, 4)):
-        save_figure(sheet(pictures(32, h, w), ["name"] * 32), tmp_path / "s.png")
+        save_figure(sheet(images(32, h, w), ["name"] * 32), tmp_path / "s.png")
         with Image.open(tmp_path / "s.png") as image:
             assert max(image.size) < 5000
 

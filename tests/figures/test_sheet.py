@@ -32,7 +32,7 @@ HOSTILE = [
 ]
 
 
-def pictures(*shapes: tuple[int, int]) -> list[Tensor]:
+def images(*shapes: tuple[int, int]) -> list[Tensor]:
     """Pictures of which no two pixels have the same colour."""
     taken = [(1000 * i + torch.arange(h * w)).view(h, w) * 9_999_991 % 2**24 for i, (h, w) in enumerate(shapes, 1)]
     return [torch.stack([part >> 16, part >> 8 & 255, part & 255]).to(torch.uint8) for part in taken]
@@ -50,7 +50,7 @@ def raster(sheet: Sheet, look: FigureStyle | None = None, times: int = 1) -> Ras
 @pytest.mark.parametrize("width", [None, "89mm", "640px"])
 @pytest.mark.parametrize("shape", [(8, 8), (5, 9), (13, 4)])
 def test_every_pixel_is_a_block_of_its_own_colour(theme: str, width: str | None, shape: tuple[int, int]) -> None:
-    cells = pictures(*[shape] * 5)
+    cells = images(*[shape] * 5)
     look = FigureStyle(theme=theme, width=width)
     drawn = raster(Sheet(cells, [f"$caption {i}$" for i in range(5)], "A title", "a note", columns=3), look)
     spots = [spot(drawn, cell) for cell in cells]
@@ -65,35 +65,35 @@ def test_every_pixel_is_a_block_of_its_own_colour(theme: str, width: str | None,
 
 
 def test_pictures_of_several_sizes_have_one_factor() -> None:
-    cells = pictures((8, 8), (3, 5), (6, 2))
+    cells = images((8, 8), (3, 5), (6, 2))
     drawn = raster(Sheet(cells, columns=3))
     spots = [spot(drawn, cell) for cell in cells]
     assert len({factor for _, _, factor in spots}) == 1 and len({upper for upper, _, _ in spots}) == 1
 
 
 def test_no_pixel_is_smoothed_at_another_resolution_either() -> None:
-    cell = pictures((6, 5))[0]
+    cell = images((6, 5))[0]
     small, large = (spot(raster(Sheet([cell]), times=times), cell) for times in (1, 3))
     assert large == (3 * small[0], 3 * small[1], 3 * small[2])
 
 
 @THEMES
 def test_a_dead_unit_is_a_hatched_cell_and_no_picture(theme: str) -> None:
-    one, other = pictures((6, 8), (6, 8))
+    one, other = images((6, 8), (6, 8))
     drawn = raster(Sheet([one, None, other], ["1", "2  dead", "3"], columns=3), FigureStyle(theme=theme))
     (upper, left, factor), (_, right, _) = spot(drawn, one), spot(drawn, other)
     between = (left + right) // 2
     cell = drawn[upper : upper + 6 * factor, between : between + 8 * factor]
-    colours, counts = np.unique(cell, return_counts=True)
-    assert len(colours) == 2 and counts.min() > 0.2 * cell.size
+    colors, counts = np.unique(cell, return_counts=True)
+    assert len(colors) == 2 and counts.min() > 0.2 * cell.size
     lines = {tuple(np.roll(line, shift)) for shift, line in enumerate(cell[:16, :16])}
     assert len(lines) == 1, "stripes lie at 45 degrees"
-    assert not np.isin(colours, codes(np.array([[[255, 255, 255], [0, 0, 0], [128, 128, 128]]], np.uint8))).any()
+    assert not np.isin(colors, codes(np.array([[[255, 255, 255], [0, 0, 0], [128, 128, 128]]], np.uint8))).any()
 
 
 @pytest.mark.parametrize(("columns", "many"), [(8, 6), (7, 6), (2, 3)])
 def test_neighbours_of_a_group_stand_closer_and_no_group_is_broken(columns: int, many: int) -> None:
-    cells = pictures(*[(4, 4)] * 12)
+    cells = images(*[(4, 4)] * 12)
     drawn = raster(Sheet(cells, columns=columns, group=3))
     spots = [spot(drawn, cell) for cell in cells]
     assert [upper for upper, _, _ in spots] == [spots[i // many * many][0] for i in range(12)]
@@ -102,7 +102,7 @@ def test_neighbours_of_a_group_stand_closer_and_no_group_is_broken(columns: int,
 
 
 def test_columns_are_as_many_as_asked_for() -> None:
-    cells = pictures(*[(4, 4)] * 12)
+    cells = images(*[(4, 4)] * 12)
     drawn = raster(Sheet(cells, columns=8), FigureStyle(columns=5))
     uppers = [spot(drawn, cell)[0] for cell in cells]
     assert uppers == [uppers[0]] * 5 + [uppers[5]] * 5 + [uppers[10]] * 2 and uppers[0] < uppers[5] < uppers[10]
@@ -126,7 +126,7 @@ def test_pages_hold_whole_groups_and_all_cells_in_order(count: int, group: int, 
 @pytest.mark.parametrize("width", ["89mm", "3.5in", "252pt", "800px", "8.9cm"])
 def test_the_figure_has_the_width_that_is_asked_for(tmp_path: Path, width: str) -> None:
     inches = {"89mm": 89 / 25.4, "3.5in": 3.5, "252pt": 3.5, "800px": 800 / 150, "8.9cm": 8.9 / 2.54}[width]
-    sheet = Sheet(pictures(*[(6, 6)] * 5), ["a"] * 5, "A title", columns=4)
+    sheet = Sheet(images(*[(6, 6)] * 5), ["a"] * 5, "A title", columns=4)
     figure = draw(sheet, FigureStyle(width=width))
     assert figure.get_size_inches()[0] == pytest.approx(inches)
     save_figure(figure, tmp_path / "a.png", dpi=figure.dpi)
@@ -140,14 +140,14 @@ def texts(figure: Any) -> list[str]:
 
 def test_title_note_heads_and_bar_are_written_or_left_out() -> None:
     sheet = Sheet(
-        pictures((4, 4)), ["below"], "A title", "made so", heads=("head",), bar=(ramp("viridis"), "low", "high")
+        images((4, 4)), ["below"], "A title", "made so", heads=("head",), bar=(ramp("viridis"), "low", "high")
     )
     said = texts(draw(sheet))
     assert {"below", "A title", "made so", "head", "low", "high"} <= set(said)
     assert {"A title", "made so"}.isdisjoint(texts(draw(sheet, FigureStyle(title=False))))
     assert {"low", "high"}.isdisjoint(texts(draw(sheet, FigureStyle(colorbar=False))))
     first, last = codes(ramp("viridis").numpy()[None])[0, [0, -1]]
-    columns = [np.nonzero((raster(sheet) == colour).any(0))[0] for colour in (first, last)]
+    columns = [np.nonzero((raster(sheet) == color).any(0))[0] for color in (first, last)]
     assert len(columns[0]) and len(columns[1]) and columns[0].max() < columns[1].min()
     assert not (raster(sheet, FigureStyle(colorbar=False)) == last).any()
 
@@ -155,7 +155,7 @@ def test_title_note_heads_and_bar_are_written_or_left_out() -> None:
 @THEMES
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_names_are_drawn_inside_the_page(tmp_path: Path, theme: str, text: str) -> None:
-    sheet = Sheet(pictures(*[(4, 6)] * 3), [text, text, "short"], text, f"{text} and more", columns=3, heads=(text,))
+    sheet = Sheet(images(*[(4, 6)] * 3), [text, text, "short"], text, f"{text} and more", columns=3, heads=(text,))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figure = draw(sheet, FigureStyle(theme=theme))
@@ -172,7 +172,7 @@ def test_hostile_names_are_drawn_inside_the_page(tmp_path: Path, theme: str, tex
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_drawn_twice_it_is_the_same_bytes(tmp_path: Path, suffix: str) -> None:
     for name in ("one", "two"):
-        sheet = Sheet([*pictures((5, 4), (5, 4)), None], ["a", "$b$", "dead"], "t", "n", bar=(ramp("gray"), "0", "1"))
+        sheet = Sheet([*images((5, 4), (5, 4)), None], ["a", "$b$", "dead"], "t", "n", bar=(ramp("gray"), "0", "1"))
         figure = draw(sheet, FigureStyle(width="89mm"))
         save_figure(figure, tmp_path / f"{name}.{suffix}", dpi=figure.dpi)
     assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
@@ -204,9 +204,9 @@ def test_signed_values_stand_around_mid_grey(dtype: torch.dtype) -> None:
     values = torch.tensor([[-2.0, 0.0, 1.0], [8.0, 0.0, -4.0], [0.0, 0.0, 0.0]], dtype=dtype)[:, None, None]
     assert signed(values)[:, 0, 0].tolist() == [[1, 128, 192], [255, 128, 64], [128] * 3]
     assert signed(values, "shared")[:, 1, 0].tolist() == [[96, 128, 144], [255, 128, 64], [128] * 3]
-    colours = torch.tensor([[-1.0, 0.5, 0.25]], dtype=dtype)[..., None, None]
-    assert signed(colours).flatten().tolist() == [1, 192, 160]  # the three colours share one scale
-    assert signed(colours[:, :2]).flatten().tolist() == [96] * 3  # of other numbers of channels the mean is shown
+    colors = torch.tensor([[-1.0, 0.5, 0.25]], dtype=dtype)[..., None, None]
+    assert signed(colors).flatten().tolist() == [1, 192, 160]  # the three colours share one scale
+    assert signed(colors[:, :2]).flatten().tolist() == [96] * 3  # of other numbers of channels the mean is shown
 
 
 def test_what_is_no_number_does_not_hide_the_signal_beside_it() -> None:

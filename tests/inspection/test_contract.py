@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import torchloupe
-from contract import FAST, net, pictures, split
+from contract import FAST, images, net, split
 from torchloupe.errors import LayerError
 from torchloupe.inspection.catalog import METHODS, Method, load_function
 from torchloupe.inspection.result import tensors_of
@@ -24,7 +24,7 @@ ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS]
 def looked(row: Method, model: nn.Module, images: Tensor | None = None, **more: Any) -> Any:
     given: Any = None
     if row.takes == "pictures":
-        given = pictures() if images is None else images
+        given = batch() if images is None else images
     elif row.takes == "start":
         given = images
     elif row.takes == "dataset":
@@ -127,7 +127,7 @@ def test_works_where_gradients_are_off(row: Method) -> None:
     for off in (torch.no_grad, torch.inference_mode):
         model = net()
         with off():
-            images = pictures()
+            images = batch()
             result = dict(floats(looked(row, model, images if row.takes == "pictures" else None)))
         for name, tensor in expected.items():
             torch.testing.assert_close(result[name], tensor, equal_nan=True)
@@ -137,7 +137,7 @@ def test_works_where_gradients_are_off(row: Method) -> None:
     "row", [row for row in METHODS if row.takes in ("pictures", "start")], ids=lambda row: row.name
 )
 def test_a_batch_equals_singles(row: Method) -> None:
-    images = pictures(3)
+    images = batch(3)
     whole = looked(row, net(), images)
     name = {"feature-maps": "maps"}.get(row.name, "signal" if hasattr(whole, "signal") else "pictures")
     together = getattr(whole, name)
@@ -152,7 +152,7 @@ def test_a_batch_equals_singles(row: Method) -> None:
 def test_float32_is_close_to_float64(row: Method) -> None:
     more: dict[str, Any] = {"steps": 1} if row.name in ("maximize", "dream", "invert") else {}
     exact = dict(floats(looked(row, net(), **more)))
-    images = pictures(dtype=torch.float32) if row.takes == "pictures" else None
+    images = batch(dtype=torch.float32) if row.takes == "pictures" else None
     rough = dict(floats(looked(row, net(torch.float32), images, **more)))
     for name, tensor in exact.items():
         if tensor.isnan().all() or name == "pca" or name.startswith("randomized."):  # other random numbers in float32
@@ -165,7 +165,7 @@ def test_float32_is_close_to_float64(row: Method) -> None:
 
 @ROWS
 def test_a_wrong_layer_is_told_with_the_nearest(row: Method) -> None:
-    given: Any = pictures() if row.takes == "pictures" else split() if row.takes == "dataset" else None
+    given: Any = images() if row.takes == "pictures" else split() if row.takes == "dataset" else None
     with pytest.raises(LayerError, match=r"no layer 'layer9'; did you mean"):
         run(row.name, net(), "layer9", given)
 

@@ -39,15 +39,15 @@ def test_every_way_in_gives_the_same_numbers(pixels: np.ndarray, tmp_path: Path)
         [tmp_path / "a.png"],
     ]
     for way in ways:
-        torch.testing.assert_close(from_anything(way, None, None).pictures, expected)
+        torch.testing.assert_close(from_anything(way, None, None).images, expected)
 
 
 def test_files_and_pil_are_brought_to_the_size_and_tensors_never(pixels: np.ndarray, tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    by_file, by_pil = (from_anything(way, None, 4).pictures for way in (tmp_path / "a.png", Image.fromarray(pixels)))
+    by_file, by_pil = (from_anything(way, None, 4).images for way in (tmp_path / "a.png", Image.fromarray(pixels)))
     assert by_file.shape == (1, 3, 4, 4)
     torch.testing.assert_close(by_file, by_pil)
-    assert from_anything(pixels, None, 4).pictures.shape == (1, 3, 5, 7)
+    assert from_anything(pixels, None, 4).images.shape == (1, 3, 5, 7)
 
 
 def test_a_folder_gives_its_pictures_in_order_and_leaves_the_rest(pixels: np.ndarray, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_words_of_a_data_set(data: Dataset) -> None:
     taken = from_words(["test:0,3-4", "train:7"], data, None)
     assert taken.words == ("test:0", "test:3", "test:4", "train:7")
     expected = torch.cat([data.test.images[[0, 3, 4]], data.train.images[[7]]]).float() / 255
-    torch.testing.assert_close(taken.pictures, expected)
+    torch.testing.assert_close(taken.images, expected)
     assert taken.names[0] == data.test.names[0] and taken.labels is not None
     assert taken.labels[0] == data.classes[int(data.test.labels[0])]
     assert len(from_words(["test"], data, None).names) == 30
@@ -117,25 +117,25 @@ def test_which_words_need_data() -> None:
 
 def test_samples_need_no_data() -> None:
     every = from_words(["samples"], None, 24)
-    assert every.pictures.shape == (len(every.names), 3, 24, 24) and len(every.names) >= 8
+    assert every.images.shape == (len(every.names), 3, 24, 24) and len(every.names) >= 8
     some = from_words(["samples:1,3-4"], None, 24)
     assert some.names == tuple(every.names[i] for i in (1, 3, 4)) and some.words == (
         "samples:1",
         "samples:3",
         "samples:4",
     )
-    assert torch.equal(from_words(list(some.words), None, 24).pictures, some.pictures), "their words name them again"
+    assert torch.equal(from_words(list(some.words), None, 24).images, some.images), "their words name them again"
     with pytest.raises(UsageError, match="has the pictures 0 to"):
         from_words(["samples:999"], None, 24)
 
 
 def test_where_there_are_no_data_the_samples_stand_in_if_a_size_is_known() -> None:
     found = fallback(24)
-    assert found is not None and found.pictures.shape[2:] == (24, 24) and fallback(None) is None
+    assert found is not None and found.images.shape[2:] == (24, 24) and fallback(None) is None
 
 
 def test_split_pictures_are_resized_to_the_network(data: Dataset) -> None:
-    assert from_split(data.test, [0], "test", data.classes, 20).pictures.shape == (1, 3, 20, 20)
+    assert from_split(data.test, [0], "test", data.classes, 20).images.shape == (1, 3, 20, 20)
 
 
 def test_a_class_is_no_part_of_a_name(data: Dataset, pixels: np.ndarray, tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_class_is_no_part_of_a_name(data: Dataset, pixels: np.ndarray, tmp_pat
 @pytest.mark.parametrize("word", ["samples", "test", "train"])
 def test_a_word_without_numbers_takes_all_with_and_without_its_colon(word: str, data: Dataset) -> None:
     every, colon = from_words([word], data, 24), from_words([f"{word}:"], data, 24)
-    assert colon.words == every.words and torch.equal(colon.pictures, every.pictures)
+    assert colon.words == every.words and torch.equal(colon.images, every.images)
 
 
 def test_whole_numbers_of_another_range_are_told_what_they_are(pixels: np.ndarray) -> None:
-    expected = from_anything(pixels, None, None).pictures
-    assert torch.equal(from_anything(pixels.astype(np.int64), None, None).pictures, expected)
+    expected = from_anything(pixels, None, None).images
+    assert torch.equal(from_anything(pixels.astype(np.int64), None, None).images, expected)
     for wrong in (pixels.astype(np.uint16) * 257, pixels.astype(np.uint16), pixels.astype(np.int32) * 16):
         for given in (wrong, torch.from_numpy(wrong).permute(2, 0, 1)):
             with pytest.raises(DataError, match=f"are {wrong.dtype} from .*65535 for 16 bits"):

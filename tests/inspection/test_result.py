@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import torchloupe
-from contract import net, pictures, small_run
+from contract import images, net, small_run
 from torchloupe.errors import UsageError
 from torchloupe.inspection.repeat import repeat
 from torchloupe.inspection.run import run
@@ -62,7 +62,7 @@ def test_one_channel_an_image_stays_that_and_a_list_stays_a_list(run_folder: Pat
 def test_what_is_no_number_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     for settings in ({"channels": torch.tensor([0.5, 1.0])}, {"channels": ["a"]}, {"position": object()}):
         with pytest.raises(UsageError, match=next(iter(settings))):
-            run("deconvnet", net(), "conv1", pictures(2), **settings)
+            run("deconvnet", net(), "conv1", images(2), **settings)
 
 
 def test_the_json_is_written_before_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

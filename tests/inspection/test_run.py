@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import torchloupe
-from contract import FAST, net, pictures, small_run, split
+from contract import FAST, images, net, small_run, split
 from torchloupe.checkpoints.file import read_tensors
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.errors import ModelError, UsageError
@@ -36,7 +36,7 @@ def asked(row: Method, **more: Any) -> dict[str, Any]:
 @ROWS
 def test_python_functions_take_the_model_the_layer_and_pictures(row: Method) -> None:
     function = getattr(torchloupe, row.function)
-    given: list[Any] = [] if row.takes in ("nothing", "start") else [split() if row.takes == "dataset" else pictures()]
+    given: list[Any] = [] if row.takes in ("nothing", "start") else [split() if row.takes == "dataset" else images()]
     shown = function(net(), row.layer, *given, **asked(row))
     assert shown.layer == shown.result.layer
     assert function.__doc__.splitlines()[0] == row.summary
@@ -48,7 +48,7 @@ def test_python_functions_take_the_model_the_layer_and_pictures(row: Method) -> 
 
 @ROWS
 def test_saving_writes_the_sheet_the_tensors_and_the_json(row: Method, tmp_path: Path) -> None:
-    given = split() if row.takes == "dataset" else pictures() if row.takes == "pictures" else None
+    given = split() if row.takes == "dataset" else images() if row.takes == "pictures" else None
     shown = run(row.name, net(torch.float32), None, given, **asked(row))
     files = shown.save(tmp_path / "deep" / "a.png")
     assert files[0] == tmp_path / "deep" / "a.png"
@@ -98,7 +98,7 @@ def test_again_knows_tensors_and_refuses_what_has_changed(run_folder: Path, tmp_
     run("feature-maps", network, "layer1", given).save(tmp_path / "b.png")
     with pytest.raises(ModelError, match="are not those"):
         repeat(tmp_path / "b.json")
-    run("feature-maps", net(torch.float32), "layer1", pictures(dtype=torch.float32)).save(tmp_path / "c.png")
+    run("feature-maps", net(torch.float32), "layer1", images(dtype=torch.float32)).save(tmp_path / "c.png")
     with pytest.raises(ModelError, match="made in code"):
         repeat(tmp_path / "c.json")
     (tmp_path / "d.json").write_text("[]")
@@ -138,7 +138,7 @@ def test_wrong_words_are_told() -> None:
     with pytest.raises(UsageError, match="no data set"):
         run("top-examples", net())
     with pytest.raises(UsageError, match="channels 0 to"):
-        run("feature-maps", net(), "conv1", pictures(), channels=99)
+        run("feature-maps", net(), "conv1", images(), channels=99)
     with pytest.raises(UsageError, match="suffix"):
         run("filters", net()).save("a.doc")
     with pytest.raises(AttributeError):
@@ -156,7 +156,7 @@ def test_a_notebook_shows_the_sheet() -> None:
 def test_a_model_brings_its_data_its_statistics_and_its_best_pictures(run_folder: Path) -> None:
     studied = Subject(torchloupe.load(run_folder))
     made = run("maximize", studied, "layer1", channels=[1], steps=2, copies=1)
-    known = studied.pictures()
+    known = studied.split()
     assert known is not None
     with torch.no_grad():
         bare = studied.model.bare

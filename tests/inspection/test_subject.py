@@ -22,7 +22,7 @@ from torchloupe.features.hooks import OUTPUT
 from torchloupe.inspection.layer_table import counted, layer_table
 from torchloupe.inspection.subject import Subject, keep_statistics, subject
 from torchloupe.models.network import Network, wrap
-from torchloupe.synthesis.image_statistics import PictureStatistics, generic, measure
+from torchloupe.synthesis.image_statistics import ImageStatistics, generic, measure
 
 SIDE = 11
 KEPT = replace(generic(SIDE, SIDE), mean=torch.tensor([0.1, 0.2, 0.3]))
@@ -81,7 +81,7 @@ def counting(net: nn.Module) -> Iterator[list[int]]:
     handle.remove()
 
 
-def equal(one: PictureStatistics, other: PictureStatistics) -> bool:
+def equal(one: ImageStatistics, other: ImageStatistics) -> bool:
     mine, theirs = one.to_tensors(), other.to_tensors()
     return all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
@@ -117,7 +117,7 @@ def test_without_data_they_are_generic_and_no_channel_has_a_best(tmp_path: Path,
         studied = Subject(net)
         found, name = studied.statistics()
         assert name == "generic" and equal(found, generic(SIDE, SIDE))
-        assert studied.best("relu") is None and studied.health(["relu"]) is None and studied.pictures() is None
+        assert studied.best("relu") is None and studied.health(["relu"]) is None and studied.split() is None
     assert equal(Subject(nn.Conv2d(1, 2, 3)).statistics()[0], generic(224, 224, 1))
     with pytest.raises(DataError):
         Subject(network(), "lost").statistics()
@@ -271,7 +271,7 @@ def test_titles_and_subjects() -> None:
     studied = Subject(network())
     assert subject(studied) is studied and subject(studied.model).model is studied.model
     train_only = replace(dataset(), test=split(0, 0))
-    assert Subject(network(), train_only).pictures() is train_only.train
+    assert Subject(network(), train_only).split() is train_only.train
 
 
 def test_the_table_of_layers() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contract import FAST, net, pictures, split
+from contract import FAST, images, net, split
 from torchloupe.attribution.backprop import deconvnet
 from torchloupe.features.feature_maps import FeatureMaps
 from torchloupe.features.filters import Filters
@@ -35,11 +35,11 @@ SCALES = pytest.mark.parametrize(
 )
 
 
-def pixels(picture: Tensor) -> Tensor:
-    return (picture.float() * 255).round().to(torch.uint8)
+def pixels(image: Tensor) -> Tensor:
+    return (image.float() * 255).round().to(torch.uint8)
 
 
-def grey(values: list[float], low: float, high: float) -> list[int]:
+def gray(values: list[float], low: float, high: float) -> list[int]:
     return [round(255 * min(1, max(0, (v - low) / (high - low)))) for v in values]
 
 
@@ -58,7 +58,7 @@ def plain(cell: Tensor | None) -> Tensor:
 @pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
 @pytest.mark.parametrize("scale", [None, "shared", "symmetric"])
 def test_every_sheet_says_how_it_was_made(row: Method, scale: str | None) -> None:
-    given: Any = pictures() if row.takes == "pictures" else split() if row.takes == "dataset" else None
+    given: Any = images() if row.takes == "pictures" else split() if row.takes == "dataset" else None
     shown = run(row.name, net(), None, given, channels=[0, 3], seed=7, **FAST.get(row.name, {}))
     sheets = shown.sheets(FigureStyle(scale=scale))
     cells, captions = of(sheets)
@@ -83,7 +83,7 @@ def test_feature_maps_have_the_scale_that_is_said(scale: str | None, said: str) 
     sheets = feature_maps.view(maps_of(values, [False, False, True]), FigureStyle(cmap="gray", scale=scale), ABOUT)
     ends = {"shared": [(-1, 6)] * 2, "symmetric": [(-6, 6)] * 2}.get(scale or "", [(-1, 3), (2, 6)])
     for i, (low, high) in enumerate(ends):
-        assert plain(sheets[0].cells[i])[0, 0].tolist() == grey(values[0, i, 0].tolist(), low, high)
+        assert plain(sheets[0].cells[i])[0, 0].tolist() == gray(values[0, i, 0].tolist(), low, high)
     assert sheets[0].cells[2] is None and "dead" in sheets[0].captions[2] and "1 of 3" in sheets[0].note
     assert said in sheets[0].note and "dead" not in "".join(sheets[0].captions[:2]) and "cat" in sheets[0].title
     assert sheets[0].bar is not None
@@ -97,7 +97,7 @@ def test_ends_that_are_set_are_kept_and_said() -> None:
         look = FigureStyle(cmap="gray", scale=scale, vmin=0, vmax=4)
         sheet = feature_maps.view(maps_of(values, [False] * 2), look, ABOUT)[0]
         shown = [plain(cell)[0, 0].tolist() for cell in sheet.cells]
-        assert shown == [grey(row, 0, 4) for row in values[0, :, 0].tolist()]
+        assert shown == [gray(row, 0, 4) for row in values[0, :, 0].tolist()]
         assert "from 0" in sheet.note and "to 4" in sheet.note and sheet.bar is not None and sheet.bar[1:] == ("0", "4")
 
 
@@ -119,7 +119,7 @@ def test_filters_have_the_scale_that_is_said(scale: str | None, said: str) -> No
     sheets = filters.view(found, FigureStyle(scale=scale), ABOUT)
     ends = {"shared": [(-1, 6)] * 2, "symmetric": [(-6, 6)] * 2}.get(scale or "", [(-1, 3), (2, 6)])
     for i, (low, high) in enumerate(ends):
-        assert plain(sheets[0].cells[i]).flatten().tolist() == grey(weight[i].flatten().tolist(), low, high)
+        assert plain(sheets[0].cells[i]).flatten().tolist() == gray(weight[i].flatten().tolist(), low, high)
     assert said in sheets[0].note and [text.split()[0] for text in sheets[0].captions] == ["4", "7", "9"]
     assert len(set(plain(sheets[0].cells[2]).flatten().tolist())) == 1, "a filter of one weight is one colour"
 
@@ -141,7 +141,7 @@ def test_deeper_filters_are_their_strongest_kernels(scale: str | None) -> None:
         assert torch.equal((red > blue)[clear], (kernel > 0)[clear]), "red is positive, blue negative"
 
 
-def maximised(**more: Any) -> Maximization:
+def maximized(**more: Any) -> Maximization:
     given: dict[str, Any] = {
         "channel": torch.arange(4),
         "image": torch.full((4,), -1),
@@ -156,7 +156,7 @@ def maximised(**more: Any) -> Maximization:
 
 
 def test_maximised_units_are_called_dead_or_weaker_where_they_are() -> None:
-    result = maximised()
+    result = maximized()
     (sheet,) = maximize.view(result, FigureStyle(), {**ABOUT, "best_of": 1234, "statistics": "shapes"})
     said = sheet.captions
     assert [cell is None for cell in sheet.cells] == ["dead" in text for text in said] == [False, False, True, False]
@@ -165,7 +165,7 @@ def test_maximised_units_are_called_dead_or_weaker_where_they_are() -> None:
     assert [found and float(found[1]) for found in times] == [2, 0.5, None, None]
     assert "1,234" in sheet.note and "shapes" in sheet.note and "noise" in sheet.title
     assert torch.equal(plain(sheet.cells[0]), pixels(result.pictures[0]))
-    (alone,) = maximize.view(maximised(best=None), FigureStyle(), ABOUT)
+    (alone,) = maximize.view(maximized(best=None), FigureStyle(), ABOUT)
     assert not any("weaker" in text or "×" in text for text in (*alone.captions, alone.note))
 
 
@@ -205,11 +205,11 @@ def test_of_several_pictures_each_is_named(kind: str) -> None:
     if kind == "invert":
         sheets = invert.view(inverted([3, 5] * 2, [0.25] * 4, image.tolist()), FigureStyle(), ABOUT)
     else:
-        sheets = maximize.view(maximised(image=image), FigureStyle(), ABOUT)
+        sheets = maximize.view(maximized(image=image), FigureStyle(), ABOUT)
     assert "dog" in sheets[0].captions[3] and "cat" in sheets[0].captions[0]
 
 
-def signal_grey(signal: Tensor, strongest: Tensor) -> Tensor:
+def signal_gray(signal: Tensor, strongest: Tensor) -> Tensor:
     return (128 + 127 * signal / strongest).round().to(torch.uint8)
 
 
@@ -227,14 +227,14 @@ def units() -> nn.Sequential:
 
 @pytest.mark.parametrize("scale", [None, "shared"])
 def test_signals_stand_beside_the_picture_and_the_randomized_network(scale: str | None) -> None:
-    x = pictures(2)
+    x = images(2)
     result = deconvnet(units(), "4", x)
     (sheet,) = backward.view(result, FigureStyle(scale=scale), ABOUT)
     assert len(sheet.cells) == 6 and sheet.group == 3 and ("shared" in sheet.note) == (scale == "shared")
     assert "10% of each map" in sheet.note and [sheet.captions[i] for i in (0, 3)] == ["cat", "dog"]
     most = result.signal.abs().flatten(1).amax(1)
     for i in range(2):
-        shown = signal_grey(result.signal[i], most.max() if scale else most[i])
+        shown = signal_gray(result.signal[i], most.max() if scale else most[i])
         assert torch.equal(plain(sheet.cells[3 * i]), pixels(x[i]))
         assert int((plain(sheet.cells[3 * i + 1]).int() - shown.int()).abs().max()) <= 1
     alone = backward.view(deconvnet(units(), "4", x, randomized=False), FigureStyle(), ABOUT)
@@ -242,19 +242,19 @@ def test_signals_stand_beside_the_picture_and_the_randomized_network(scale: str 
 
 
 def test_channels_that_are_silent_are_called_so() -> None:
-    (sheet,) = backward.view(deconvnet(units(), "4", pictures(2), each=True, channels=[4, 1]), FigureStyle(), ABOUT)
+    (sheet,) = backward.view(deconvnet(units(), "4", images(2), each=True, channels=[4, 1]), FigureStyle(), ABOUT)
     assert [cell is None for cell in sheet.cells] == [True, False] * 2
     assert ["silent" in text for text in sheet.captions] == [True, False] * 2
     assert [text.split()[0] for text in sheet.captions] == ["4", "1"] * 2 and "dog" in sheet.captions[3]
 
 
-def seen(picture: Tensor, at: list[int]) -> Tensor:
+def seen(image: Tensor, at: list[int]) -> Tensor:
     """What a position sees, pixel by pixel; mid grey beyond the picture."""
     out = torch.full((3, 5, 5), 128, dtype=torch.uint8)
     for i, j in product(range(5), repeat=2):
         y, x = 2 * at[0] - 2 + i, 2 * at[1] - 2 + j
-        if 0 <= y < picture.shape[1] and 0 <= x < picture.shape[2]:
-            out[:, i, j] = picture[:, y, x]
+        if 0 <= y < image.shape[1] and 0 <= x < image.shape[2]:
+            out[:, i, j] = image[:, y, x]
     return out
 
 
@@ -263,7 +263,7 @@ def seen(picture: Tensor, at: list[int]) -> Tensor:
 def test_single_positions_are_cropped_to_what_they_see(channels: list[int], randomized: bool) -> None:
     places = [[0, 0], [4, 5], [9, 9], [0, 9], [9, 3], [5, 0]]
     asked: dict[str, Any] = {"channels": torch.tensor(channels), "position": torch.tensor(places)}
-    result = deconvnet(units(), "4", pictures(6), randomized=randomized, **asked)
+    result = deconvnet(units(), "4", images(6), randomized=randomized, **asked)
     about = {**ABOUT, "names": [f"n{i}" for i in range(6)], "labels": None}
     cells, captions = of(sheets := backward.view(result, FigureStyle(), about))
     parts, most = 3 if randomized else 2, result.signal.abs().flatten(1).amax(1)
@@ -279,12 +279,12 @@ def test_single_positions_are_cropped_to_what_they_see(channels: list[int], rand
         assert f"n{i}" in captions[first] + captions[second]
         assert (cells[second] is None) == (channel == 4)
         if channel != 4:
-            shown = seen(signal_grey(result.signal[i], most[i]), place)
+            shown = seen(signal_gray(result.signal[i], most[i]), place)
             assert int((plain(cells[second]).int() - shown.int()).abs().max()) <= 1 and bool((shown != 128).any())
 
 
 def test_the_random_network_is_cropped_to_what_its_own_position_sees() -> None:
-    result = deconvnet(units(), "4", pictures(4), each=True, position="max", seed=2)
+    result = deconvnet(units(), "4", images(4), each=True, position="max", seed=2)
     random, (sheet,) = result.randomized, backward.view(result, FigureStyle(), ABOUT)
     assert random is not None and random.box is not None and result.box is not None
     assert bool((random.box != result.box).any()), "the two networks answer most at different places"
@@ -297,12 +297,12 @@ def test_the_random_network_is_cropped_to_what_its_own_position_sees() -> None:
             inside = plain(shown[i])[:, top:bottom, left:right]
             assert int((plain(cell) != 128).sum()) == int((inside != 128).sum())
     assert "each network" in sheet.note
-    given = deconvnet(units(), "4", pictures(1), each=True, position=(5, 3))
+    given = deconvnet(units(), "4", images(1), each=True, position=(5, 3))
     assert "each network" not in backward.view(given, FigureStyle(), ABOUT)[0].note
 
 
 def test_a_silent_position_is_cropped_where_it_is() -> None:
-    box = deconvnet(units(), "4", pictures(1), each=True, position=(5, 3), randomized=False).box
+    box = deconvnet(units(), "4", images(1), each=True, position=(5, 3), randomized=False).box
     assert box is not None and box[4].tolist() == box[0].tolist() == [8, 4, 13, 9]
 
 
@@ -310,7 +310,7 @@ def test_a_silent_position_is_cropped_where_it_is() -> None:
 def test_every_result_is_called_by_its_own_channel(channels: list[int]) -> None:
     n = len(channels)
     at = torch.tensor([[2, 3]] * n)
-    result = deconvnet(units(), "4", pictures(n), channels=torch.tensor(channels), position=at, randomized=False)
+    result = deconvnet(units(), "4", images(n), channels=torch.tensor(channels), position=at, randomized=False)
     captions = of(backward.view(result, FigureStyle(), {**ABOUT, "names": ["picture"] * n, "labels": None}))[1]
     assert {text.split()[0] for text in captions if text} >= {str(c) for c in channels}
 

@@ -20,7 +20,7 @@ def parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def randomised(net: nn.Module) -> nn.Module:
+def randomized(net: nn.Module) -> nn.Module:
     """Give BatchNorm statistics, weights and shifts that are not one and zero, in float64."""
     torch.manual_seed(0)
     for module in net.modules():
@@ -93,9 +93,9 @@ def resnet18(state: dict[str, Tensor], x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def test_study_is_its_description() -> None:
-    net = randomised(build("study"))
-    pictures = torch.randn(2, 3, 224, 224, dtype=torch.float64)
-    torch.testing.assert_close(net(pictures), study(net.state_dict(), pictures), rtol=1e-10, atol=1e-10)
+    net = randomized(build("study"))
+    images = torch.randn(2, 3, 224, 224, dtype=torch.float64)
+    torch.testing.assert_close(net(images), study(net.state_dict(), images), rtol=1e-10, atol=1e-10)
 
 
 def test_study_has_the_names_and_count_of_the_study() -> None:
@@ -121,10 +121,10 @@ def test_study_never_uses_the_projection_of_second_blocks() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("side", [32, 33, 47])
 def test_resnets_are_their_descriptions(side: int) -> None:
-    pictures = torch.randn(2, 3, side, side, dtype=torch.float64)
-    small, large = randomised(build("resnet20")), randomised(build("resnet18", classes=4))
-    torch.testing.assert_close(small(pictures), cifar(small.state_dict(), pictures, blocks=3), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(large(pictures), resnet18(large.state_dict(), pictures), rtol=1e-10, atol=1e-10)
+    images = torch.randn(2, 3, side, side, dtype=torch.float64)
+    small, large = randomized(build("resnet20")), randomized(build("resnet18", classes=4))
+    torch.testing.assert_close(small(images), cifar(small.state_dict(), images, blocks=3), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(large(images), resnet18(large.state_dict(), images), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -172,15 +172,15 @@ def test_every_network_takes_any_size_and_rectifies_by_a_module_of_its_own(name:
     rectifiers = {n: m for n, m in net.named_modules(remove_duplicate=False) if isinstance(m, nn.ReLU)}
     for path, module in rectifiers.items():
         module.register_forward_hook(lambda *_, path=path: calls.update([path]))
-    pictures = torch.rand(2, 3, side, side + 4)
-    before = pictures.clone()
+    images = torch.rand(2, 3, side, side + 4)
+    before = images.clone()
     with CountReLU() as counted:
-        assert net(pictures).shape == (2, 3)
+        assert net(images).shape == (2, 3)
     assert calls == dict.fromkeys(rectifiers, 1)
     assert counted.calls == len(rectifiers) > 0
     assert not counted.in_place
     assert not any(m.inplace for m in rectifiers.values())
-    assert torch.equal(pictures, before)
+    assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize("name", NAMES)

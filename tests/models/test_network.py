@@ -160,9 +160,9 @@ def test_its_state_loads_into_the_bare_network_and_back() -> None:
         (torch.zeros(1, 8, 8, 3), r"must have the shape \[b, 3, h, w\], not \[1, 8, 8, 3\]"),
     ],
 )
-def test_other_pictures_are_refused(pictures: Tensor, said: str) -> None:
+def test_other_pictures_are_refused(images: Tensor, said: str) -> None:
     with pytest.raises(DataError, match=said), torch.inference_mode():
-        wrapped()(pictures)
+        wrapped()(images)
 
 
 def test_rounding_is_let_pass_and_the_check_can_be_cleared() -> None:

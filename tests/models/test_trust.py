@@ -436,8 +436,8 @@ def test_a_network_is_filled_as_it_was_built(tmp_path: Path) -> None:
         about = Config(name, tuple("abcdefg"), None, None, 32, arguments)
         save_model(tmp_path / "m.safetensors", real, about)
         filled = load_model(tmp_path / "m.safetensors")[0].bare
-        pictures = torch.rand(2, 3, 32, 32)
-        assert torch.equal(real.eval()(pictures), filled.eval()(pictures))
+        images = torch.rand(2, 3, 32, 32)
+        assert torch.equal(real.eval()(images), filled.eval()(images))
         assert [p.requires_grad for p in real.parameters()] == [p.requires_grad for p in filled.parameters()]
 
 

@@ -164,17 +164,17 @@ def test_sprites_hold_every_tile_that_is_pointed_at(made: package.ReportFile) ->
 
 
 def test_tiles_come_back_to_the_bit() -> None:
-    pictures = torch.randint(0, 256, (7, 3, 9, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    made = sprite(pictures)
+    images = torch.randint(0, 256, (7, 3, 9, 12), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    made = sprite(images)
     with Image.open(io.BytesIO(made.data)) as image:
         pixels = torch.tensor(list(image.convert("RGB").tobytes()), dtype=torch.uint8).view(
             image.height, image.width, 3
         )
-    for t, picture in enumerate(pictures):
+    for t, shown in enumerate(images):
         y, x = t // made.columns * made.height, t % made.columns * made.width
-        assert torch.equal(pixels[y : y + 9, x : x + 12].permute(2, 0, 1), picture)
+        assert torch.equal(pixels[y : y + 9, x : x + 12].permute(2, 0, 1), shown)
     large = torch.randint(0, 256, (2, 3, 300, 200), dtype=torch.uint8)
-    assert reduced(large).shape == (2, 3, 112, 75) and reduced(pictures) is pictures
+    assert reduced(large).shape == (2, 3, 112, 75) and reduced(images) is images
     assert reduced(large)[0].float().mean() == pytest.approx(float(large[0].float().mean()), abs=1)
     assert len(sprite(torch.zeros(1, 3, EXACT + 1, 4, dtype=torch.uint8)).data) > 0
     frames = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8)
@@ -336,30 +336,30 @@ def test_units_are_those_that_tell_classes_apart_and_the_others_are_counted() ->
 
 
 def test_layers_worth_a_look() -> None:
-    picture = torch.rand(1, 3, 32, 32)
-    assert layers_of(build("resnet20"), picture)[0] == (
+    image = torch.rand(1, 3, 32, 32)
+    assert layers_of(build("resnet20"), image)[0] == (
         "conv1", *(f"layer{k}.{i}" for k in (1, 2, 3) for i in (0, 1, 2)), OUTPUT,
     )  # fmt: skip
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten())
-    assert layers_of(plain, picture)[0] == ("0", "1", "3", OUTPUT)
+    assert layers_of(plain, image)[0] == ("0", "1", "3", OUTPUT)
     deep = nn.Sequential(*[layer for _ in range(20) for layer in (nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())])
-    found, said = layers_of(deep, picture)
+    found, said = layers_of(deep, image)
     assert len(found) == 12 and found[0] == "0" and found[-2:] == ("39", OUTPUT) and "10 of 21" in said[0]
     head = nn.Sequential(nn.Flatten(), nn.Linear(3072, 2))
-    assert layers_of(head, picture)[0] == (OUTPUT,)
+    assert layers_of(head, image)[0] == (OUTPUT,)
 
 
 def test_a_plan_fits_its_budget_or_says_what_it_costs() -> None:
-    net, picture = build("loupe"), torch.rand(1, 3, 32, 32)
-    full = plan(net, picture, budget=None, pictures=10_000, snapshots=9)
+    net, image = build("loupe"), torch.rand(1, 3, 32, 32)
+    full = plan(net, image, budget=None, images=10_000, snapshots=9)
     assert full.amount == TIERS[0] and not full.omitted and full.seconds > 0
-    small = plan(net, picture, budget=1e-3, pictures=10_000, snapshots=9)
+    small = plan(net, image, budget=1e-3, images=10_000, snapshots=9)
     assert small.amount == TIERS[-1] and small.seconds < full.seconds and "--budget" in small.omitted[-1]
-    assert plan(net, picture, budget=None, units="all").amount.units is None
-    more = plan(net, picture, budget=None, units=64, pictures=10_000)
+    assert plan(net, image, budget=None, units="all").amount.units is None
+    more = plan(net, image, budget=None, units=64, images=10_000)
     assert more.amount.units == 64
     with pytest.raises(LayerError):
-        plan(net, picture, layers=["nothing"])
+        plan(net, image, layers=["nothing"])
     with pytest.raises(UsageError, match="--units"):
         prepare(Subject(net), units=0)
 
@@ -367,7 +367,7 @@ def test_a_plan_fits_its_budget_or_says_what_it_costs() -> None:
 def test_samples_where_there_are_no_data() -> None:
     studied = Subject(wrap(build("resnet20"), mean=None, std=None, size=32, classes=10))
     shown = sample_images(studied, (), 5, 0)
-    assert len(shown.names) == 5 and shown.pictures.shape[2:] == (32, 32) and shown.words is not None
+    assert len(shown.names) == 5 and shown.images.shape[2:] == (32, 32) and shown.words is not None
     assert PRESETS["quick"].model == "loupe"
 
 

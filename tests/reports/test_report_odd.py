@@ -196,4 +196,4 @@ def test_a_grey_network_is_shown_colour_pictures_as_grey_ones(tmp_path: Path) ->
     made = torchloupe.report(net, tmp_path / "a.html", pictures="samples:3", layers=["0"], units=1, budget=2)
     assert made.path.is_file() and not made.refused
     drawn = reports.sample_images(Subject(net, data_of(12, 12)), (), 2, 0)
-    assert drawn.pictures.shape == (2, 1, 12, 12)
+    assert drawn.images.shape == (2, 1, 12, 12)

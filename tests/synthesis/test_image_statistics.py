@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spectra import COLOR, MEAN, SIDES, covariance, known, whole
 from torchloupe.errors import UsageError
-from torchloupe.synthesis.image_statistics import PictureStatistics, generic, measure
+from torchloupe.synthesis.image_statistics import ImageStatistics, generic, measure
 
 
 def noise(spectrum: Tensor, width: int, count: int, seed: int = 0) -> Tensor:
@@ -26,8 +26,8 @@ def painted(z: Tensor) -> Tensor:
 @SIDES
 def test_colours_and_spectrum_of_noise_are_found_again(side: tuple[int, int]) -> None:
     spectrum = known(*side)
-    pictures = painted(noise(spectrum, side[1], 2000))
-    found = measure((pictures.clamp(0, 1) * 255).round().to(torch.uint8))
+    images = painted(noise(spectrum, side[1], 2000))
+    found = measure((images.clamp(0, 1) * 255).round().to(torch.uint8))
     torch.testing.assert_close(found.mean.double(), MEAN, atol=0.01, rtol=0)
     torch.testing.assert_close(found.color.double(), COLOR, atol=0.003, rtol=0)
     torch.testing.assert_close(found.spectrum.double(), spectrum, atol=0.03, rtol=0.09)
@@ -76,7 +76,7 @@ def test_pictures_are_taken_evenly_where_the_number_is_not_a_multiple() -> None:
 @pytest.mark.parametrize("old", [(8, 8), (9, 7), (16, 13)], ids=str)
 @pytest.mark.parametrize("new", [(8, 8), (11, 11), (10, 15), (5, 4), (33, 16)], ids=str)
 def test_resized_has_unit_variance_at_odd_and_even_sizes(old: tuple[int, int], new: tuple[int, int]) -> None:
-    start = PictureStatistics(known(*old).float(), COLOR.float(), MEAN.float(), old[1])
+    start = ImageStatistics(known(*old).float(), COLOR.float(), MEAN.float(), old[1])
     found = start.resized(*new)
     power = whole(found.spectrum, new[1]).square().mean((1, 2))
     torch.testing.assert_close(power, torch.ones(3, dtype=torch.float64), atol=1e-5, rtol=0)
@@ -94,7 +94,7 @@ def slope(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("old", [(16, 18), (15, 19), (11, 8)], ids=str)
 @pytest.mark.parametrize("new", [(24, 26), (9, 30), (15, 12)], ids=str)
 def test_resized_keeps_the_strength_at_the_same_cycles_a_pixel(old: tuple[int, int], new: tuple[int, int]) -> None:
-    found = PictureStatistics(slope(*old), COLOR.float(), MEAN.float(), old[1]).resized(*new).spectrum
+    found = ImageStatistics(slope(*old), COLOR.float(), MEAN.float(), old[1]).resized(*new).spectrum
     ratio = found / slope(*new)
     for n, m, axis in zip(old, new, (1, 2), strict=True):  # frequencies above the old ones are not known
         known_here = [i for i in range(ratio.shape[axis]) if min(i, m - i) / m <= (n // 2) / n]
@@ -118,8 +118,8 @@ def test_resized_treats_a_picture_and_its_mirror_alike() -> None:
     place = torch.arange(16)
     stripes = torch.cos(2 * torch.pi * (3 * place[:, None] - 3 * place[None]) / 16)
     strength = 0.1 * torch.randn(200, 3, 1, 1, generator=generator)
-    pictures = 0.5 + strength * stripes + 0.02 * torch.randn(200, 3, 16, 16, generator=generator)
-    images = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
+    batch = 0.5 + strength * stripes + 0.02 * torch.randn(200, 3, 16, 16, generator=generator)
+    images = (batch.clamp(0, 1) * 255).round().to(torch.uint8)
     one, mirrored = (measure(each).resized(32, 32).spectrum for each in (images, images.flip(3)))
     torch.testing.assert_close(one[:, 6, 6], mirrored[:, -6, 6], rtol=0.1, atol=0)
     torch.testing.assert_close(one[:, -6, 6], mirrored[:, 6, 6], rtol=0.1, atol=0)
@@ -145,10 +145,10 @@ def test_generic_pictures(side: tuple[int, int], channels: int) -> None:
 
 def test_through_tensors_and_back() -> None:
     start = generic(9, 8)
-    back = PictureStatistics.from_tensors(start.to_tensors())
+    back = ImageStatistics.from_tensors(start.to_tensors())
     for name in ("spectrum", "color", "mean"):
         assert torch.equal(getattr(back, name), getattr(start, name))
     assert back.width == 8 and isinstance(back.width, int)
     odd = replace(start, width=9)
-    assert PictureStatistics.from_tensors(odd.to_tensors()).width == 9
+    assert ImageStatistics.from_tensors(odd.to_tensors()).width == 9
     assert start.resized(9, 8) is start and odd.resized(9, 8) is not odd

@@ -6,16 +6,16 @@ from torch import Tensor
 
 from spectra import COLOR, SIDES, covariance, known
 from torchloupe.errors import UsageError
-from torchloupe.synthesis.image_statistics import PictureStatistics, generic
+from torchloupe.synthesis.image_statistics import ImageStatistics, generic
 from torchloupe.synthesis.optimize import optimize
-from torchloupe.synthesis.parameterization import Fourier, Kind, Maco, noise, parameterise, squash, unsquash
+from torchloupe.synthesis.parameterization import Fourier, Kind, Maco, noise, parameterize, squash, unsquash
 
 KINDS: tuple[Kind, ...] = ("fourier", "pixel", "maco")
 
 
-def statistics(height: int, width: int) -> PictureStatistics:
+def statistics(height: int, width: int) -> ImageStatistics:
     spectrum = known(height, width).float()
-    return PictureStatistics(spectrum, COLOR.float(), torch.tensor([0.4, 0.5, 0.55]), width)
+    return ImageStatistics(spectrum, COLOR.float(), torch.tensor([0.4, 0.5, 0.55]), width)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -27,7 +27,7 @@ def photograph(n: int, height: int, width: int) -> Tensor:
     return 0.02 + 0.96 * random(n, 3, height, width)
 
 
-def decorrelated(pictures: Tensor, told: PictureStatistics) -> Tensor:
+def decorrelated(pictures: Tensor, told: ImageStatistics) -> Tensor:
     """Undo `mean + color @ z` by solving for z, pixel by pixel."""
     n, _, h, w = pictures.shape
     columns = (pictures - told.mean.double()[:, None, None]).transpose(0, 1).flatten(1)
@@ -35,7 +35,7 @@ def decorrelated(pictures: Tensor, told: PictureStatistics) -> Tensor:
     return z.view(3, n, h, w).transpose(0, 1)
 
 
-def magnitudes(pictures: Tensor, told: PictureStatistics) -> Tensor:
+def magnitudes(pictures: Tensor, told: ImageStatistics) -> Tensor:
     """Of all frequencies, not of one half: that the pictures are real is part of the claim."""
     found: Tensor = torch.fft.fft2(decorrelated(pictures, told), norm="ortho").abs()
     return found
@@ -52,7 +52,7 @@ def everywhere(spectrum: Tensor, width: int) -> Tensor:
 def test_they_start_at_the_picture(kind: str, side: tuple[int, int], dtype: torch.dtype, near: float) -> None:
     start = photograph(2, *side).to(dtype)
     for told in (statistics(*side), generic(*side), statistics(11, 6)):
-        made = parameterise(kind, start, told)().detach()
+        made = parameterize(kind, start, told)().detach()
         assert made.dtype == dtype and float((made - start).abs().max()) < near
 
 
@@ -122,7 +122,7 @@ def test_maco_starts_with_the_phases_of_the_picture(side: tuple[int, int]) -> No
 
 def test_the_gradient_passes_the_clamp() -> None:
     told = statistics(9, 8)
-    loud = PictureStatistics(told.spectrum, 6 * told.color, told.mean, 8)
+    loud = ImageStatistics(told.spectrum, 6 * told.color, told.mean, 8)
     picture = Maco(photograph(2, 9, 8), loud)
     free, seen = picture.unclamped(), picture()
     torch.testing.assert_close(seen, free.clamp(0, 1), atol=1e-12, rtol=0)
@@ -149,16 +149,16 @@ def test_a_batch_is_its_singles(kind: str, side: tuple[int, int]) -> None:
     def loss(x: Tensor) -> Tensor:
         return (x - aim).square().mean((1, 2, 3))
 
-    together = optimize(loss, parameterise(kind, start, told), steps=4, lr=0.1)
+    together = optimize(loss, parameterize(kind, start, told), steps=4, lr=0.1)
     for i in range(3):
-        alone = optimize(loss, parameterise(kind, start[i : i + 1], told), steps=4, lr=0.1)
+        alone = optimize(loss, parameterize(kind, start[i : i + 1], told), steps=4, lr=0.1)
         torch.testing.assert_close(together[i], alone[0], atol=1e-9, rtol=0)
     assert float((together - start).abs().max()) > 0.01
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_shown_is_a_picture_and_every_parameter_has_a_gradient(kind: str) -> None:
-    picture = parameterise(kind, photograph(2, 7, 10), statistics(7, 10))
+    picture = parameterize(kind, photograph(2, 7, 10), statistics(7, 10))
     seen = picture()
     assert seen.shape == (2, 3, 7, 10) and bool(((seen > -1e-12) & (seen < 1 + 1e-12)).all())
     slopes = torch.autograd.grad((seen * random(*seen.shape)).sum(), list(picture.parameters()))
@@ -189,4 +189,4 @@ def test_noise_belongs_to_its_seed_and_type() -> None:
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no parameterization 'wavelet'\. It is fourier, pixel, maco"):
-        parameterise("wavelet", photograph(1, 4, 4), generic(4, 4))
+        parameterize("wavelet", photograph(1, 4, 4), generic(4, 4))

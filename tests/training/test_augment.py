@@ -26,21 +26,21 @@ def place_of(share: Tensor, places: int) -> int:
 
 def slow(image: Tensor, draws: Draws, i: int, config: TrainConfig, low: bool) -> np.ndarray:
     """One picture [3, h, w], step by step as the docstrings say it."""
-    picture = image.numpy()
+    shown = image.numpy()
     if draws.flip[i]:
-        picture = picture[:, :, ::-1]
-    _, h, w = picture.shape
+        shown = shown[:, :, ::-1]
+    _, h, w = shown.shape
     y, x = draws.place[i]
     if low:
         side = config.low_size
         top, left = place_of(y, h - side + 1), place_of(x, w - side + 1)
-        return picture[:, top : top + side, left : left + side] / np.float32(255)
+        return shown[:, top : top + side, left : left + side] / np.float32(255)
     reach = config.translate
     if reach:
-        padded = np.pad(picture, ((0, 0), (reach, reach), (reach, reach)), mode="reflect")
+        padded = np.pad(shown, ((0, 0), (reach, reach), (reach, reach)), mode="reflect")
         top, left = place_of(y, 2 * reach + 1), place_of(x, 2 * reach + 1)
-        picture = padded[:, top : top + h, left : left + w]
-    out = picture / np.float32(255)
+        shown = padded[:, top : top + h, left : left + w]
+    out = shown / np.float32(255)
     side = config.cutout
     if side:
         middle = place_of(draws.hole[i, 0], h), place_of(draws.hole[i, 1], w)
@@ -120,17 +120,17 @@ def test_every_place_of_a_crop_is_reached_and_equally_often() -> None:
 def test_the_last_place_before_one_is_inside() -> None:
     last = torch.tensor([[1 - 2**-24, 1 - 2**-24]])
     for side in (2, 3, 4, 5, 8, 9, 16, 17, 33):
-        picture = torch.zeros(1, 1, side, side, dtype=torch.uint8)
-        picture[..., -1, -1] = 1
-        assert crop(picture, last, (1, 1)).item() == 1
+        image = torch.zeros(1, 1, side, side, dtype=torch.uint8)
+        image[..., -1, -1] = 1
+        assert crop(image, last, (1, 1)).item() == 1
 
 
 def test_cutout_hangs_over_the_border_and_is_grey() -> None:
-    pictures = torch.ones(4, 3, 6, 9)
+    images = torch.ones(4, 3, 6, 9)
     corners = torch.tensor([[0.0, 0.0], [0.0, 0.999], [0.999, 0.0], [0.5, 0.5]])
-    cut = cut_out(pictures, corners, 4)
+    cut = cut_out(images, corners, 4)
     assert (cut == 0.5).sum((1, 2, 3)).tolist() == [3 * 4, 3 * 6, 3 * 6, 3 * 16]
-    assert torch.equal(pictures, torch.ones_like(pictures))  # the input stays as it was
+    assert torch.equal(images, torch.ones_like(images))  # the input stays as it was
     assert set(cut.flatten().tolist()) == {0.5, 1.0}
 
 

@@ -14,7 +14,7 @@ from torchloupe.training.optimizers import Muon, build_optimizers, orthogonalize
 
 
 def resolved(optimizer: str = "muon", **more: float) -> TrainConfig:
-    return resolve(TrainConfig(optimizer=optimizer, **more), ours=True, pictures=1000)  # type: ignore[arg-type]
+    return resolve(TrainConfig(optimizer=optimizer, **more), ours=True, images=1000)  # type: ignore[arg-type]
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -201,7 +201,7 @@ def test_only_large_filters_that_see_the_picture_are_smoothed() -> None:
     assert smoothed(resolved(smooth=0.0)) == []
 
 
-def neighbours(filters: Tensor) -> float:
+def neighbors(filters: Tensor) -> float:
     pairs = [(filters[..., 1:], filters[..., :-1]), (filters[..., 1:, :], filters[..., :-1, :])]
     return float(sum(((a * b).sum() / (a.norm() * b.norm())).item() for a, b in pairs) / 2)
 
@@ -214,5 +214,5 @@ def test_smoothed_filters_end_smooth_whatever_the_gradient() -> None:
         for step in range(60):
             parameter.grad = random(16, 3, 5, 5, seed=step)
             muon.step()
-        ends[smooth] = neighbours(parameter.detach())
+        ends[smooth] = neighbors(parameter.detach())
     assert abs(ends[0.0]) < 0.15 and ends[0.8] > 0.5

@@ -18,7 +18,7 @@ from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.random_control import randomize
 from torchloupe.features.receptive import receptive_fields
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 from torchloupe.runtime.progress import Progress
 
 Position = str | tuple[int, int] | Int64[Tensor, "b 2"] | None
@@ -81,63 +81,63 @@ def backpropagate(
     >>> backpropagate(net, "1", torch.full((1, 1, 2, 2), 0.5), "gradient", **settings).signal.unique()
     tensor([2.])
     """
-    check_pictures(images)
+    check_images(images)
     if not 0 < keep <= 1:
         raise UsageError(f"keep is the share of each map that is kept, above 0 and up to 1, not {keep:g}.")
     name = resolve(model, layer, images)
-    pictures = placed(model, images)
+    batch = placed(model, images)
     with frozen_eval(model), relu_backward(model, rule):
         with torch.no_grad():
-            count, *sides = activations(model, name, pictures[:1]).shape[1:]
-        _check_position(position, sides, len(pictures), name)
-        image, channel, asked = _pairs(channels, each, count, len(pictures), name)
-        size = at_once(model, name, pictures, BYTES // 4)  # smaller pieces of memory are used again
+            count, *sides = activations(model, name, batch[:1]).shape[1:]
+        _check_position(position, sides, len(batch), name)
+        image, channel, asked = _pairs(channels, each, count, len(batch), name)
+        size = at_once(model, name, batch, BYTES // 4)  # smaller pieces of memory are used again
         parts: list[tuple[Tensor, ...]] = []
         for start in range(0, len(image), size):
             chosen, units = image[start : start + size], channel[start : start + size]
             at = position[chosen] if isinstance(position, Tensor) else position
-            signal, cells, place = _chunk(model, name, pictures[chosen], units, asked, keep, at)
+            signal, cells, place = _chunk(model, name, batch[chosen], units, asked, keep, at)
             parts.append((signal.cpu(), cells.cpu(), place.cpu()))
             if progress is not None:
                 progress(min(start + size, len(image)), len(image))
     signals, kept, places = (torch.cat(each) for each in zip(*parts, strict=True))
     single = position is not None and (asked is None or position != "max")  # of many maps the maxima are many places
-    box = _boxes(model, name, pictures, places) if single else None
+    box = _boxes(model, name, batch, places) if single else None
     other = None
     if randomized:
         settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
         drawn = randomize(model, seed)
         other = backpropagate(drawn, name, images, rule, randomized=False, progress=None, **settings)  # type: ignore[arg-type]
     fraction = keep if position is None else 0.0
-    plain = pictures.detach().cpu()
+    plain = batch.detach().cpu()
     return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other)
 
 
 def _pairs(
-    channels: Channels, each: bool, count: int, pictures: int, layer: str
+    channels: Channels, each: bool, count: int, images: int, layer: str
 ) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"], list[int] | None]:
     """Return picture and channel of every result; channel -1 and the list of channels where they go together."""
     if isinstance(channels, Tensor):
-        if channels.shape != (pictures,):
-            raise UsageError(f"channels are numbers, or one for each of the {pictures} pictures.")
-        return torch.arange(pictures), torch.tensor(channel_list(channels.tolist(), count, layer)), None
+        if channels.shape != (images,):
+            raise UsageError(f"channels are numbers, or one for each of the {images} pictures.")
+        return torch.arange(images), torch.tensor(channel_list(channels.tolist(), count, layer)), None
     asked = channel_list(channels, count, layer)
     if not each:
-        return torch.arange(pictures), torch.full((pictures,), -1), asked
-    return torch.arange(pictures).repeat_interleave(len(asked)), torch.tensor(asked).repeat(pictures), None
+        return torch.arange(images), torch.full((images,), -1), asked
+    return torch.arange(images).repeat_interleave(len(asked)), torch.tensor(asked).repeat(images), None
 
 
 def _chunk(
     model: nn.Module,
     layer: str,
-    pictures: Tensor,
+    images: Tensor,
     units: Tensor,
     together: list[int] | None,
     keep: float,
     position: Position,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Backpropagate, each image from its own of `units` or from all of `together`; signals, cells, a place."""
-    x = pictures.clone().requires_grad_()
+    x = images.clone().requires_grad_()
     features = activations(model, layer, x)
     values = features.detach()
     if together is None or len(together) < features.shape[1]:
@@ -166,9 +166,9 @@ def _places(features: Float[Tensor, "n c y x"], position: Position) -> Int64[Ten
     return torch.stack([flat // features.shape[3], flat % features.shape[3]], 1)
 
 
-def _boxes(model: nn.Module, layer: str, pictures: Tensor, places: Int64[Tensor, "n 2"]) -> Int64[Tensor, "n 4"] | None:
+def _boxes(model: nn.Module, layer: str, images: Tensor, places: Int64[Tensor, "n 2"]) -> Int64[Tensor, "n 4"] | None:
     """Return what positions of a layer see; None where that is not known (the network's output)."""
-    field = receptive_fields(model, (int(pictures.shape[2]), int(pictures.shape[3])), [layer]).get(layer)
+    field = receptive_fields(model, (int(images.shape[2]), int(images.shape[3])), [layer]).get(layer)
     if field is None:
         return None
     rows, columns = field.rows[places[:, 0]], field.columns[places[:, 1]]
@@ -203,11 +203,11 @@ def initial_signal(features: Float[Tensor, "b c y x"], keep: float, position: Po
     return torch.zeros_like(flat).scatter_(2, order, flat.gather(2, order)).view_as(features)
 
 
-def _check_position(position: Position, sides: list[int], pictures: int, layer: str) -> None:
+def _check_position(position: Position, sides: list[int], images: int, layer: str) -> None:
     if position is None or position == "max":
         return
     at = position if isinstance(position, Tensor) else None
-    if isinstance(position, str) or (at is not None and (at.shape != (pictures, 2))):
+    if isinstance(position, str) or (at is not None and (at.shape != (images, 2))):
         raise UsageError(f"position is 'max', (y, x), or one (y, x) a picture, not {position!r}.")
     pairs = at.tolist() if at is not None else [position]
     if any(not (0 <= y < sides[0] and 0 <= x < sides[1]) for y, x in pairs):

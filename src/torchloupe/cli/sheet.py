@@ -24,7 +24,7 @@ def sheet(files: tuple[Path, ...], **options: Any) -> None:
     from torchloupe.figures.plots import save_figure
     from torchloupe.figures.sheet import Sheet, check, draw, pages
     from torchloupe.figures.style import FigureStyle
-    from torchloupe.inspection.inputs import from_file, picture_files
+    from torchloupe.inspection.inputs import from_file, image_files
 
     look = FigureStyle(
         **{
@@ -34,8 +34,8 @@ def sheet(files: tuple[Path, ...], **options: Any) -> None:
         }
     )
     check(look)
-    taken = [from_file(path, options["size"]) for given in files for path in picture_files(given)]
-    cells = [rgb(each.pictures)[0] for each in taken]
+    taken = [from_file(path, options["size"]) for given in files for path in image_files(given)]
+    cells = [rgb(each.images)[0] for each in taken]
     captions = [each.names[0] for each in taken] if options["captions"] else []
     made = pages(Sheet(cells, captions, options["title"], columns=look.columns or (4 if len(cells) <= 16 else 8)))
     out: Path = options["out"]

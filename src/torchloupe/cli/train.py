@@ -186,7 +186,7 @@ def _introduce(
     from torchloupe.training.estimate import training_seconds
 
     n = round(len(dataset.train) * (1 - config.holdout))
-    plan = resolve(config, ours=not is_reference(config.model), pictures=n)
+    plan = resolve(config, ours=not is_reference(config.model), images=n)
     h, w = dataset.train.images.shape[2:]
     console.say(
         f"Data   {dataset.name}: {len(dataset.train):,} train and {len(dataset.test):,} test pictures of {w} x {h}, "

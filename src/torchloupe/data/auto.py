@@ -12,7 +12,7 @@ from torchloupe.data.downloads.mirrors import Archive, known
 from torchloupe.data.downloads.partfile import Say, quiet
 from torchloupe.data.downloads.web import Patience, probe
 from torchloupe.data.formats.archive import SUFFIXES, is_tar, is_zip
-from torchloupe.data.formats.layout import is_picture
+from torchloupe.data.formats.layout import is_image_file
 from torchloupe.errors import DataError
 from torchloupe.runtime.progress import Progress
 
@@ -78,7 +78,7 @@ def _auto(
             raise DataError(f"TORCHLOUPE_DATA names '{own}', which does not exist. Correct the variable, or unset it.")
         return path
     archive = known("cifar10")
-    here = _cifar_in(cwd / "data", archive) or _pictures_in(cwd / "data") or _cifar_in(cache_folder(), archive)
+    here = _cifar_in(cwd / "data", archive) or _images_in(cwd / "data") or _cifar_in(cache_folder(), archive)
     if here:
         return here
     began = time.monotonic()
@@ -121,14 +121,14 @@ def _cifar_in(folder: Path, archive: Archive) -> Path | None:
     return None
 
 
-def _pictures_in(data: Path) -> Path | None:
+def _images_in(data: Path) -> Path | None:
     """Return `data` if it looks like own pictures: an archive, a folder with one archive, or folders with pictures."""
     if data.is_file():
         return data if is_zip(data) or is_tar(data) else None
     looked = 0
     for folder, folders, files in os.walk(data):  # of what is no folder, or may not be read, it yields nothing
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(folder) != data and any(is_picture(name) for name in files):
+        if Path(folder) != data and any(is_image_file(name) for name in files):
             return data
         if Path(folder) == data and sum(name.lower().endswith(SUFFIXES) for name in files) == 1:
             return data

@@ -93,34 +93,34 @@ def lookup(place: Place, options: Options, say: Callable[[str], None]) -> tuple[
     return None
 
 
-def keep(place: Place, pictures: Pictures, statistics: Statistics, say: Callable[[str], None]) -> None:
+def keep(place: Place, images: Pictures, statistics: Statistics, say: Callable[[str], None]) -> None:
     """Write decoded pictures to the cache; where that can't be done, say so and go on."""
-    if not fits(3 * pictures.images.numel()):  # the tensors, safetensors' copy, and the bytes of the file
+    if not fits(3 * images.images.numel()):  # the tensors, safetensors' copy, and the bytes of the file
         say(f"'{place.path}' is too large to be cached: it will be decoded each time.")
         return
-    file = place.file(pictures.resized, pictures.seed, pictures.skipped)
+    file = place.file(images.resized, images.seed, images.skipped)
     try:
-        atomic_write(file, _pack(pictures, statistics))
+        atomic_write(file, _pack(images, statistics))
         _prune(place, file)
     except (OSError, ResourceError) as error:
         say(f"going on without a cache: {error}")
 
 
-def _pack(pictures: Pictures, statistics: Statistics) -> bytes:
+def _pack(images: Pictures, statistics: Statistics) -> bytes:
     from safetensors.torch import save
 
     facts = {
-        "name": pictures.name,
-        "names": pictures.names,
-        "train": pictures.train,
-        "classes": pictures.classes,
-        "notes": pictures.notes,
+        "name": images.name,
+        "names": images.names,
+        "train": images.train,
+        "classes": images.classes,
+        "notes": images.notes,
         "statistics": statistics,
-        "how": [pictures.resized, pictures.seed, pictures.skipped],
+        "how": [images.resized, images.seed, images.skipped],
     }
     # The facts are a tensor too: the checksums cover them, and no limit on headers counts.
     info = torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
-    tensors = {"images": pictures.images.contiguous(), "labels": pictures.labels.contiguous(), "info": info}
+    tensors = {"images": images.images.contiguous(), "labels": images.labels.contiguous(), "info": info}
     checksums = {name: _checksums(value) for name, value in tensors.items()}
     return save(tensors, {KEY: json.dumps(checksums, sort_keys=True)})
 
@@ -140,7 +140,7 @@ def _load(file: Path) -> tuple[Pictures, Statistics]:
         raise ValueError("its checksum is wrong")
     facts: dict[str, Any] = json.loads(tensors["info"].numpy().tobytes())
     resized, seed, skipped = facts["how"]
-    pictures = Pictures(
+    images = Pictures(
         name=facts["name"],
         images=tensors["images"],
         labels=tensors["labels"],
@@ -153,7 +153,7 @@ def _load(file: Path) -> tuple[Pictures, Statistics]:
         skipped=skipped,
     )
     mean, std = facts["statistics"]
-    return pictures, (tuple(mean), tuple(std))
+    return images, (tuple(mean), tuple(std))
 
 
 def _checksums(tensor: Tensor) -> list[object]:

@@ -33,7 +33,7 @@ class Reader:
     """One layout that pictures come in."""
 
     name: str
-    recognises: Callable[[Path], bool]
+    recognizes: Callable[[Path], bool]
     read: Callable[[Path, Options], Pictures]
 
 
@@ -92,8 +92,8 @@ def load(
 
         return shapes(seed=seed, size=size or 32)
     options = Options(size, seed, skip_bad, progress)
-    pictures, statistics = _cached(place, options, say) if cache else _read(place, options)
-    return _dataset(pictures, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
+    images, statistics = _cached(place, options, say) if cache else _read(place, options)
+    return _dataset(images, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
 
 
 def _find(word: str, offline: bool, say: Callable[[str], None], progress: Progress) -> Path | None:
@@ -122,7 +122,7 @@ def only_archive(path: Path) -> Path:
     >>> only_archive(Path(__file__)).name
     'readers.py'
     """
-    if not path.is_dir() or any(reader.recognises(path) for reader in READERS):
+    if not path.is_dir() or any(reader.recognizes(path) for reader in READERS):
         return path
     packed = [file for file in sorted(path.iterdir()) if _may_be_archive(file)]
     if len(packed) > 1:
@@ -140,33 +140,33 @@ def _cached(place: Path, options: Options, say: Callable[[str], None]) -> tuple[
     found = cache.lookup(where, options, say)
     if found is not None:
         return found
-    pictures, statistics = _read(place, options)
+    images, statistics = _read(place, options)
     if fingerprint(place) == where.fingerprint:  # else it changed while it was read
-        cache.keep(where, pictures, statistics, say)
-    return pictures, statistics
+        cache.keep(where, images, statistics, say)
+    return images, statistics
 
 
 def _read(place: Path, options: Options) -> tuple[Pictures, cache.Statistics]:
     for reader in READERS:
-        if reader.recognises(place):
-            pictures = reader.read(place, options)
-            return pictures, mean_std(pictures.images[: pictures.train])
+        if reader.recognizes(place):
+            images = reader.read(place, options)
+            return images, mean_std(images.images[: images.train])
     kinds = listed([reader.name for reader in READERS])
     damaged = " (it may be cut short: fetch it again)" if _may_be_archive(place) else ""
     raise DataError(f"cannot read '{place}'{damaged}: it is none of these: {kinds}. See `torchloupe data --help`.")
 
 
-def _dataset(pictures: Pictures, statistics: cache.Statistics, size: int | None, source: str) -> Dataset:
-    cut = pictures.train
-    own = tuple(pictures.images.shape[2:])
+def _dataset(images: Pictures, statistics: cache.Statistics, size: int | None, source: str) -> Dataset:
+    cut = images.train
+    own = tuple(images.images.shape[2:])
     return Dataset(
-        name=pictures.name,
-        train=Split(pictures.images[:cut], pictures.labels[:cut], pictures.names[:cut]),
-        test=Split(pictures.images[cut:], pictures.labels[cut:], pictures.names[cut:]),
-        classes=pictures.classes,
+        name=images.name,
+        train=Split(images.images[:cut], images.labels[:cut], images.names[:cut]),
+        test=Split(images.images[cut:], images.labels[cut:], images.names[cut:]),
+        classes=images.classes,
         mean=statistics[0],
         std=statistics[1],
         source=source,
         size=None if size is None or own == (size, size) else size,
-        notes=pictures.notes,
+        notes=images.notes,
     )

@@ -29,8 +29,8 @@ def to_float(images: UInt8[Tensor, "b c h w"], size: int | None = None) -> Float
     >>> to_float(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8), size=4).unique()
     tensor([1.])
     """
-    pictures = images.to(torch.get_default_dtype()).div_(255)
-    if size is None or pictures.shape[2:] == (size, size):
-        return pictures
-    shrink = max(pictures.shape[2:]) > size
-    return F.interpolate(pictures, (size, size), mode="bilinear", antialias=shrink).clamp_(0, 1)
+    batch = images.to(torch.get_default_dtype()).div_(255)
+    if size is None or batch.shape[2:] == (size, size):
+        return batch
+    shrink = max(batch.shape[2:]) > size
+    return F.interpolate(batch, (size, size), mode="bilinear", antialias=shrink).clamp_(0, 1)

@@ -58,12 +58,12 @@ class Ablation:
     """Accuracy with all channels less that without this one, in [-1, 1]."""
     class_drop: Float[Tensor, "n classes"]
     """The same over the pictures of each class; NaN for a class without any."""
-    pictures: int
+    images: int
     shared: bool
     """The network's first part ran once for all channels; else once for each."""
 
 
-def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | None = None) -> str:
+def rectified(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"] | None = None) -> str:
     """Return the layer behind whose output a channel of `layer` (a resolved name) is whole: the block's last ReLU.
 
     From a convolution the way goes on through normalisation, pooling and a rectifier, as far as they are modules that
@@ -73,7 +73,7 @@ def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | 
     >>> rectified(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3)), "0")
     '2'
     """
-    calls = trace(model, picture)
+    calls = trace(model, image)
     place = next((i for i, call in enumerate(calls) if call.name == layer), None)
     if place is None:
         return layer
@@ -84,18 +84,18 @@ def rectified(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | 
         sites.append(call.name)
         if isinstance(call.module, RECTIFIER_MODULES):
             break
-    shown = example(model) if picture is None else placed(model, picture[:1])
+    shown = example(model) if image is None else placed(model, image[:1])
     return next((site for site in reversed(sites[1:]) if _alone(model, layer, site, shown)), layer)
 
 
-def _alone(model: nn.Module, layer: str, site: str, picture: Float[Tensor, "1 c h w"]) -> bool:
+def _alone(model: nn.Module, layer: str, site: str, image: Float[Tensor, "1 c h w"]) -> bool:
     """Whether all that the rest sees of a layer passes `site`: NaN in the one and zero in the other leave no trace."""
     unknown, nothing = (
         (lambda output, _: torch.full_like(output, torch.nan)),
         (lambda output, _: torch.zeros_like(output)),
     )
     with frozen_eval(model), torch.no_grad(), intervene(model, layer, unknown), intervene(model, site, nothing):
-        said: Tensor = model(picture.clone())
+        said: Tensor = model(image.clone())
     return bool(said.isfinite().all())
 
 
@@ -162,18 +162,18 @@ class _Single:
         self.batch = min(BATCH, at_once(model, "", example))
         self.at_once = 1
 
-    def __call__(self, pictures: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
+    def __call__(self, images: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
         """Return the logits without each of the channels, `[channels, pictures, classes]`; None: it cannot."""
-        return torch.stack([self._without(pictures, channel) for channel in channels])
+        return torch.stack([self._without(images, channel) for channel in channels])
 
-    def _without(self, pictures: Tensor, channel: int) -> Tensor:
+    def _without(self, images: Tensor, channel: int) -> Tensor:
         def zero(output: Tensor, module: nn.Module) -> Tensor:
             changed = output.clone()
             as_maps(changed, module, self.layer, self.sides)[:, channel] = 0
             return changed
 
         with intervene(self.model, self.layer, zero):
-            said: Tensor = at_least_float32(self.model(pictures))
+            said: Tensor = at_least_float32(self.model(images))
         return said
 
 
@@ -186,9 +186,9 @@ class _Shared(_Single):
         self.batch = max(1, min(self.batch, room // (channels + 1)))  # so that the first part runs once, if it can be
         self.at_once = max(1, room // self.batch - 1)
 
-    def __call__(self, pictures: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
+    def __call__(self, images: Tensor, channels: list[int], own: Tensor) -> Tensor | None:
         """Return the same; None where the untouched copy does not come out as the network's own answer."""
-        n, many = len(pictures), len(channels)
+        n, many = len(images), len(channels)
 
         def zero(output: Tensor, module: nn.Module) -> Tensor:
             copies = output.repeat(many + 1, *[1] * (output.ndim - 1))
@@ -199,7 +199,7 @@ class _Shared(_Single):
 
         try:
             with intervene(self.model, self.layer, zero):
-                said = at_least_float32(self.model(pictures))
+                said = at_least_float32(self.model(images))
         except (RuntimeError, ValueError, IndexError):  # what follows joins it with something of another length
             return None
         if said.shape[0] != (many + 1) * n:
@@ -220,12 +220,12 @@ def _all(
     device = next((p.device for p in way.model.parameters()), torch.device("cpu"))
     rows = []
     for start in range(0, len(images), way.batch):
-        pictures = placed(way.model, to_float(images[start : start + way.batch], size))
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
-        own = at_least_float32(way.model(pictures))
+        batch = placed(way.model, to_float(images[start : start + way.batch], size))
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        own = at_least_float32(way.model(batch))
         parts = [own[None]]
         for first in range(0, len(channels), way.at_once):
-            said = way(pictures, channels[first : first + way.at_once], own)
+            said = way(batch, channels[first : first + way.at_once], own)
             if said is None:
                 return None
             parts.append(said)

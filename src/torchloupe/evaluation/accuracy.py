@@ -145,12 +145,12 @@ def predict(
     batch = max(1, min(batch, batch * 64 * 64 // side**2)) if side > 64 else batch
     done = []
     for start in range(0, len(images), batch):
-        pictures = to_float(images[start : start + batch].to(device), size)
-        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        prepared = to_float(images[start : start + batch].to(device), size)
+        prepared = prepared.contiguous(memory_format=torch.channels_last)
         with autocast(device, amp):
-            said = at_least_float32(network(pictures)).log_softmax(1)
+            said = at_least_float32(network(prepared)).log_softmax(1)
             if flip:
-                said = torch.logaddexp(said, at_least_float32(network(pictures.flip(3))).log_softmax(1)) - math.log(2)
+                said = torch.logaddexp(said, at_least_float32(network(prepared.flip(3))).log_softmax(1)) - math.log(2)
         done.append(said)
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))

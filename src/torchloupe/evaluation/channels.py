@@ -64,9 +64,9 @@ class _Sums:
         self.best = torch.where(better, top, self.best)
         self.best_index = torch.where(better, place + start, self.best_index)
         n, m = self.count, len(activation)
-        centre = activation.mean(0)
-        shift = centre - self.mean
-        self.squares += (activation - centre).square().sum(0) + shift.square() * (n * m / (n + m))
+        center = activation.mean(0)
+        shift = center - self.mean
+        self.squares += (activation - center).square().sum(0) + shift.square() * (n * m / (n + m))
         self.mean += shift * (m / (n + m))
         self.alive += features.flatten(2).any(2).sum(0).cpu().double()
         self.count += m
@@ -111,10 +111,10 @@ def health(
     >>> health(net, torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8))["1"].live.shape
     torch.Size([4])
     """
-    picture = to_float(images[:1], size)
-    known = {call.name for call in trace(model, picture) if call.channels is not None}
+    image = to_float(images[:1], size)
+    known = {call.name for call in trace(model, image) if call.channels is not None}
     wanted = known if layers is None else set(layers) & (known | {OUTPUT})
-    step = batch or at_once(model, "", placed(model, picture))
+    step = batch or at_once(model, "", placed(model, image))
     sums: dict[str, _Sums] = {}
     seen: set[str] = set()
     start = 0
@@ -129,15 +129,15 @@ def health(
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
         if name in wanted and name not in seen:
             seen.add(name)
-            take(name, as_maps(output, module, name, picture.shape[2:]))
+            take(name, as_maps(output, module, name, image.shape[2:]))
 
     with frozen_eval(model), torch.no_grad(), observe(model, see):
         for start in range(0, len(images), step):  # `take` reads it
             seen.clear()
-            pictures = placed(model, to_float(images[start : start + step], size))
-            said = first_tensor(model(pictures.contiguous(memory_format=torch.channels_last)))
+            prepared = placed(model, to_float(images[start : start + step], size))
+            said = first_tensor(model(prepared.contiguous(memory_format=torch.channels_last)))
             if OUTPUT in wanted and said is not None and OUTPUT not in seen:
-                take(OUTPUT, as_maps(said, model, OUTPUT, picture.shape[2:]))
+                take(OUTPUT, as_maps(said, model, OUTPUT, image.shape[2:]))
             if progress is not None:
                 progress(min(start + step, len(images)), len(images))
     return {name: sums[name].health() for name in sums}

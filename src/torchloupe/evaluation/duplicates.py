@@ -35,14 +35,14 @@ class _Pairs:
     """Sums of one layer's channels and of their products over positions, in float64, around the first batch's mean."""
 
     def __init__(self, features: Tensor) -> None:
-        self.centre = features.double().mean((0, 2, 3))
+        self.center = features.double().mean((0, 2, 3))
         self.count = 0
-        self.sums = torch.zeros_like(self.centre)
-        self.products = self.centre.new_zeros(len(self.centre), len(self.centre))
+        self.sums = torch.zeros_like(self.center)
+        self.products = self.center.new_zeros(len(self.center), len(self.center))
 
     def add(self, features: Tensor) -> None:
         """Take in maps."""
-        rows = features.double().transpose(0, 1).flatten(1) - self.centre[:, None]
+        rows = features.double().transpose(0, 1).flatten(1) - self.center[:, None]
         self.count += rows.shape[1]
         self.sums += rows.sum(1)
         self.products += rows @ rows.T
@@ -52,7 +52,7 @@ class _Pairs:
         mean = self.sums / self.count
         covariance = self.products / self.count - mean[:, None] * mean
         std = covariance.diagonal().clamp(min=0).sqrt()
-        moves = std > 1e-7 * (self.centre.abs() + std.max())
+        moves = std > 1e-7 * (self.center.abs() + std.max())
         both = moves[:, None] & moves
         both.fill_diagonal_(False)
         correlation = torch.where(both, covariance / (std[:, None] * std), -torch.inf)
@@ -72,8 +72,8 @@ def nearest(
     >>> nearest(net, torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8), ["0"])["0"].duplicate.tolist()
     [False, True, False, True]
     """
-    picture = placed(model, to_float(images[:1], size))
-    step = at_once(model, "", picture)
+    image = placed(model, to_float(images[:1], size))
+    step = at_once(model, "", image)
     pairs: dict[str, _Pairs] = {}
     seen: set[str] = set()
 
@@ -81,13 +81,13 @@ def nearest(
         if name not in layers or name in seen or output.ndim not in (2, 4):
             return
         seen.add(name)
-        features = as_maps(output, module, name, picture.shape[2:])
+        features = as_maps(output, module, name, image.shape[2:])
         if features.shape[1] <= WIDEST:
             pairs.setdefault(name, _Pairs(features)).add(features)
 
     with frozen_eval(model), torch.no_grad(), observe(model, see):
         for start in range(0, len(images), step):
             seen.clear()
-            pictures = placed(model, to_float(images[start : start + step], size))
-            model(pictures.contiguous(memory_format=torch.channels_last))
+            batch = placed(model, to_float(images[start : start + step], size))
+            model(batch.contiguous(memory_format=torch.channels_last))
     return {name: each.nearest() for name, each in pairs.items()}

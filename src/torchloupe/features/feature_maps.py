@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, placed, resolve
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 
 TAILS = 0.01
 """Share of positions at either end that may saturate in the PCA picture."""
@@ -45,17 +45,17 @@ def feature_maps(
     >>> feature_maps(net, "1", torch.rand(2, 3, 5, 5), channels=[0, 7]).maps.shape
     torch.Size([2, 2, 3, 3])
     """
-    check_pictures(images)
+    check_images(images)
     name = resolve(model, layer, images)
-    pictures = placed(model, images)
-    size = at_once(model, name, pictures)
+    batch = placed(model, images)
+    size = at_once(model, name, batch)
     with frozen_eval(model), torch.no_grad():
-        parts = [activations(model, name, pictures[i : i + size]).cpu() for i in range(0, len(pictures), size)]
+        parts = [activations(model, name, batch[i : i + size]).cpu() for i in range(0, len(batch), size)]
     features = torch.cat(parts)
     asked = channel_list(channels, features.shape[1], name)
     features = features[:, asked].contiguous()
     dead = ~features.transpose(0, 1).flatten(1).any(1)
-    return FeatureMaps(name, features, torch.tensor(asked), dead, principal(features), pictures.cpu())
+    return FeatureMaps(name, features, torch.tensor(asked), dead, principal(features), batch.cpu())
 
 
 def principal(features: Float[Tensor, "b n y x"]) -> Float[Tensor, "b 3 y x"]:

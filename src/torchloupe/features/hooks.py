@@ -254,7 +254,7 @@ def first_tensor(value: Any) -> Tensor | None:
     return next((found for _, part in _parts(value) if (found := first_tensor(part)) is not None), None)
 
 
-def activations(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
+def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b channels y x"]:
     """Return the activations of a layer for a batch of images, channels first, with their gradient graph.
 
     Of a layer that is called several times it is the first call; the forward pass stops there. A vector `[b, n]` comes
@@ -270,25 +270,25 @@ def activations(model: nn.Module, layer: str, pictures: Float[Tensor, "b c h w"]
     torch.Size([2, 8, 3, 3])
     """
     if is_output(model, layer):
-        out = first_tensor(model(_own(pictures)))
+        out = first_tensor(model(_own(images)))
         if out is None:
             raise LayerError("the network puts out no tensor.")
-        return as_maps(_reachable(out, pictures, layer), model, layer, pictures.shape[2:])
+        return as_maps(_reachable(out, images, layer), model, layer, images.shape[2:])
     with capture(model, layer) as seen:
-        model(_own(pictures))
+        model(_own(images))
     if layer not in seen:
         raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
     module = model.get_submodule(layer_name(model, layer))
-    return as_maps(_reachable(seen[layer], pictures, layer), module, layer, pictures.shape[2:])
+    return as_maps(_reachable(seen[layer], images, layer), module, layer, images.shape[2:])
 
 
-def _own(pictures: Tensor) -> Tensor:
+def _own(images: Tensor) -> Tensor:
     """Copy pictures, since a network may work in place, in the order of memory that convolutions are quick with."""
-    return pictures.clone(memory_format=torch.channels_last)
+    return images.clone(memory_format=torch.channels_last)
 
 
-def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
-    if pictures.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
+def _reachable(output: Tensor, images: Tensor, layer: str) -> Tensor:
+    if images.requires_grad and torch.is_grad_enabled() and not output.requires_grad:
         raise ModelError(
             f"no gradient passes from layer {layer!r} to the picture: the network detaches its features or runs under "
             "no_grad. Take that out of its forward."
@@ -297,7 +297,7 @@ def _reachable(output: Tensor, pictures: Tensor, layer: str) -> Tensor:
 
 
 def as_maps(
-    output: Tensor, module: nn.Module, layer: str = "", picture: Sequence[int] = (1, 1)
+    output: Tensor, module: nn.Module, layer: str = "", image: Sequence[int] = (1, 1)
 ) -> Float[Tensor, "b channels y x"]:
     """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is the height and width of the input.
 
@@ -311,10 +311,10 @@ def as_maps(
             f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x] and no vector "
             "[b, channels]. Name a layer that does; `torchloupe layers` lists them."
         )
-    return output.permute(0, 3, 1, 2) if channels_last(module, output.shape, picture) else output
+    return output.permute(0, 3, 1, 2) if channels_last(module, output.shape, image) else output
 
 
-def channels_last(module: nn.Module, shape: torch.Size, picture: Sequence[int] = (1, 1)) -> bool:
+def channels_last(module: nn.Module, shape: torch.Size, image: Sequence[int] = (1, 1)) -> bool:
     """Tell whether a 4-D output is `[b, y, x, channels]`: by the module's kind, else by the picture's proportions.
 
     The two axes of a map have about the proportions of the picture (height, width). Channels come first unless the
@@ -324,7 +324,7 @@ def channels_last(module: nn.Module, shape: torch.Size, picture: Sequence[int] =
     (True, False)
     """
     _, second, third, last = shape
-    height, width = picture
+    height, width = image
     if isinstance(module, nn.Linear):
         return True
     if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchloupe.errors import LayerError, ModelError
 from torchloupe.features.hooks import activations, as_maps, frozen_eval, observe
 from torchloupe.features.trace import at_once, example, placed
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 
 EFFECTIVE = 1 - 0.9545
 """A pixel counts if its influence is at least this share of the strongest (Luo et al. 2016)."""
@@ -29,7 +29,7 @@ class Field:
 
     rows: Int64[Tensor, "y 2"]
     columns: Int64[Tensor, "x 2"]
-    picture: tuple[int, int]
+    image: tuple[int, int]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -41,7 +41,7 @@ class Field:
         """Every field is cut by the picture's edge, so that the true size is not known from this picture."""
         return any(
             bool(((r[:, 0] == 0) | (r[:, 1] == n)).all())
-            for r, n in zip((self.rows, self.columns), self.picture, strict=True)
+            for r, n in zip((self.rows, self.columns), self.image, strict=True)
         )
 
     def box(self, y: int, x: int) -> tuple[int, int, int, int]:
@@ -64,14 +64,14 @@ def receptive_fields(
             [4, 7],
             [6, 9]])
     """
-    picture = example(model, size)
+    image = example(model, size)
     if layers is None:
-        return {name: field for name, field in _fields(model, picture, None).items() if field is not None}
-    about = (tuple(picture.shape), tuple((name, id(module)) for name, module in model.named_modules()))
+        return {name: field for name, field in _fields(model, image, None).items() if field is not None}
+    about = (tuple(image.shape), tuple((name, id(module)) for name, module in model.named_modules()))
     known = _KNOWN.setdefault(model, {}).setdefault(about, {})
     missing = [layer for layer in layers if layer not in known]
     if missing:
-        known.update(_fields(model, picture, missing))
+        known.update(_fields(model, image, missing))
     return {layer: field for layer in layers if (field := known.get(layer)) is not None}
 
 
@@ -79,10 +79,10 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, dict[str, Field | None]]] = WeakK
 """What was found of networks that still live: it follows from the architecture alone, and takes many passes."""
 
 
-def _fields(model: nn.Module, picture: Tensor, layers: list[str] | None) -> dict[str, Field | None]:
+def _fields(model: nn.Module, image: Tensor, layers: list[str] | None) -> dict[str, Field | None]:
     """Find the fields of layers (or of all); None for one that seems to see nothing or does not run."""
-    height, width = picture.shape[2:]
-    edges = {axis: _reached(model, picture, axis, layers) for axis in (2, 3)}
+    height, width = image.shape[2:]
+    edges = {axis: _reached(model, image, axis, layers) for axis in (2, 3)}
     fields: dict[str, Field | None] = dict.fromkeys(layers or edges[2])
     for name in edges[2]:
         rows, columns = (_ranges(edges[axis][name]) for axis in (2, 3))
@@ -91,9 +91,9 @@ def _fields(model: nn.Module, picture: Tensor, layers: list[str] | None) -> dict
     return fields
 
 
-def _reached(model: nn.Module, picture: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor]:
+def _reached(model: nn.Module, image: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor]:
     """Return for every layer which of its lines depend on which line of the picture: `[lines of picture, lines]`."""
-    n = picture.shape[axis]
+    n = image.shape[axis]
     found: dict[str, list[Tensor]] = {}
     seen: set[str] = set()
 
@@ -101,15 +101,15 @@ def _reached(model: nn.Module, picture: Tensor, axis: int, layers: list[str] | N
         if name in seen or (layers is not None and name not in layers) or output.ndim not in (2, 4):
             return False
         seen.add(name)
-        features = as_maps(output, module, name, picture.shape[2:]).isnan().any(1)
+        features = as_maps(output, module, name, image.shape[2:]).isnan().any(1)
         found.setdefault(name, []).append(features.any(2 if axis == 2 else 1).cpu())
         return layers is not None and seen >= set(layers)
 
-    batch = max(1, at_once(model, layers[0] if layers and len(layers) == 1 else "", picture) // 2)
+    batch = max(1, at_once(model, layers[0] if layers and len(layers) == 1 else "", image) // 2)
     with frozen_eval(model), torch.no_grad():
         for start in range(0, n, batch):
-            lines = torch.arange(start, min(n, start + batch), device=picture.device)
-            spoiled = picture.repeat(len(lines), 1, 1, 1)
+            lines = torch.arange(start, min(n, start + batch), device=image.device)
+            spoiled = image.repeat(len(lines), 1, 1, 1)
             spoiled.movedim(axis, 1)[torch.arange(len(lines)), lines] = torch.nan
             seen.clear()
             with observe(model, see):  # it ends the pass where all is seen
@@ -126,14 +126,14 @@ def _ranges(reached: Tensor) -> Int64[Tensor, "lines 2"]:
     return torch.stack([first.masked_fill(none, 0), last.masked_fill(none, 0)], 1)
 
 
-def noise_pictures(sides: tuple[int, int], *, colours: int = 3, count: int = 4) -> Float[Tensor, "b c h w"]:
+def noise_images(sides: tuple[int, int], *, colors: int = 3, count: int = 4) -> Float[Tensor, "b c h w"]:
     """Return grey noise in [0, 1], always the same, over which an effective receptive field is averaged.
 
-    >>> noise_pictures((5, 7)).shape
+    >>> noise_images((5, 7)).shape
     torch.Size([4, 3, 5, 7])
     """
     generator = torch.Generator().manual_seed(0)
-    return (0.5 + 0.15 * torch.randn((count, colours, *sides), generator=generator)).clamp(0, 1)
+    return (0.5 + 0.15 * torch.randn((count, colors, *sides), generator=generator)).clamp(0, 1)
 
 
 def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) -> float:
@@ -147,7 +147,7 @@ def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"
     >>> effective_side(net, "0", torch.rand(1, 1, 9, 9))
     3.0
     """
-    check_pictures(images)
+    check_images(images)
     x = placed(model, images).clone().requires_grad_()
     with frozen_eval(model):
         try:

@@ -30,8 +30,13 @@ class TopExamples:
     """(y, x) of the strongest position in the map."""
     box: Int64[Tensor, "c k 4"]
     """Receptive field of that position: top, left, bottom, right in pixels of the stored image, half open."""
-    pictures: UInt8[Tensor, "c k channels h w"]
+    images: UInt8[Tensor, "c k channels h w"]
     names: tuple[tuple[str, ...], ...]
+
+    @property
+    def pictures(self) -> UInt8[Tensor, "c k channels h w"]:
+        """`images`, by its name until version 0.2."""
+        return self.images
 
 
 def top_examples(
@@ -64,19 +69,19 @@ def top_examples(
     if count < 1 or rank not in ("max", "mean"):
         raise UsageError(f"count is at least 1 and rank is max or mean, not {count} and {rank!r}.")
     size = model.size if isinstance(model, Network) else None
-    picture = placed(model, to_float(images[:1], size))
-    name = resolve(model, layer, picture)
+    image = placed(model, to_float(images[:1], size))
+    name = resolve(model, layer, image)
     scores, index, cells, width, asked = _ranked(
         model, name, images, size, channels, min(count, len(images)), rank, progress
     )
     position = torch.stack([cells // width, cells % width], 2)
-    field = receptive_fields(model, tuple(picture.shape[2:]), [name]).get(name)  # type: ignore[arg-type]
+    field = receptive_fields(model, tuple(image.shape[2:]), [name]).get(name)  # type: ignore[arg-type]
     stored = tuple(images.shape[2:])
     if field is None:
         box = torch.tensor([0, 0, *stored]).expand(*index.shape, 4)
     else:
         rows, columns = field.rows[position[..., 0]], field.columns[position[..., 1]]
-        height, width = picture.shape[2:]  # whole numbers: low ends rounded down, high ends up
+        height, width = image.shape[2:]  # whole numbers: low ends rounded down, high ends up
         low = rows[..., 0] * stored[0] // height, columns[..., 0] * stored[1] // width
         high = -(-rows[..., 1] * stored[0] // height), -(-columns[..., 1] * stored[1] // width)
         box = torch.stack([*low, *high], 2)
@@ -100,8 +105,8 @@ def _ranked(
     best: Tensor | None = None
     with frozen_eval(model), torch.no_grad():
         for start in range(0, len(images), step):
-            pictures = placed(model, to_float(images[start : start + step], size))
-            features = activations(model, layer, pictures.contiguous(memory_format=torch.channels_last))
+            batch = placed(model, to_float(images[start : start + step], size))
+            features = activations(model, layer, batch.contiguous(memory_format=torch.channels_last))
             if best is None:
                 asked = channel_list(channels, features.shape[1], layer)
                 width = features.shape[3]
@@ -111,7 +116,7 @@ def _ranked(
             flat = features[:, asked].flatten(2).transpose(0, 1)
             strongest, cell = (part.cpu() for part in flat.max(2))
             score = strongest if rank == "max" else flat.mean(2).cpu()
-            here = torch.arange(start, start + len(pictures)).expand_as(score)
+            here = torch.arange(start, start + len(batch)).expand_as(score)
             best, numbers, cells = (torch.cat(pair, 1) for pair in ((best, score), (numbers, here), (cells, cell)))
             order = best.sort(dim=1, descending=True, stable=True).indices[:, :count]  # earlier pictures stand first
             best, numbers, cells = (kept.gather(1, order) for kept in (best, numbers, cells))

@@ -27,13 +27,13 @@ class Call:
     """How often it ran; all else is of the first time."""
     storage: tuple[int, int]
     """Address and version of the output: the same for a container and its last part."""
-    picture: tuple[int, int]
+    image: tuple[int, int]
     """Height and width of the network's input."""
 
     @property
     def last_axis(self) -> bool:
         """Its output is a map with channels on the last axis."""
-        return len(self.shape) == 4 and channels_last(self.module, torch.Size(self.shape), self.picture)
+        return len(self.shape) == 4 and channels_last(self.module, torch.Size(self.shape), self.image)
 
     @property
     def channels(self) -> int | None:
@@ -50,7 +50,7 @@ class Call:
         return (self.shape[1], self.shape[2]) if self.last_axis else (self.shape[2], self.shape[3])
 
 
-def placed(model: nn.Module, pictures: Tensor) -> Tensor:
+def placed(model: nn.Module, images: Tensor) -> Tensor:
     """Return images on the device and in the dtype of the network's parameters, detached, usable for autograd.
 
     >>> placed(nn.Linear(1, 1).double(), torch.zeros(1, 3, 2, 2)).dtype
@@ -58,7 +58,7 @@ def placed(model: nn.Module, pictures: Tensor) -> Tensor:
     """
     weights = next((p for p in model.parameters() if p.is_floating_point()), None)
     with torch.inference_mode(False):
-        plain = pictures.detach().clone() if pictures.is_inference() else pictures.detach()
+        plain = images.detach().clone() if images.is_inference() else images.detach()
         return plain if weights is None else plain.to(weights.device, weights.dtype)
 
 
@@ -77,7 +77,7 @@ def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Floa
     return placed(model, torch.full((1, channels, height, width), 0.5))
 
 
-def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, until: str = "") -> list[Call]:
+def trace(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None, until: str = "") -> list[Call]:
     """Run one image (grey by default) through a network and list the layers that ran, in the order they finish.
 
     The forward pass stops after layer `until`.
@@ -98,14 +98,14 @@ def trace(model: nn.Module, picture: Float[Tensor, "b c h w"] | None = None, unt
         return name == until
 
     kept: list[Tensor] = []
-    picture = example(model) if picture is None else placed(model, picture)
-    height, width = picture.shape[2:]
+    image = example(model) if image is None else placed(model, image)
+    height, width = image.shape[2:]
     with frozen_eval(model), torch.no_grad(), observe(model, see):
-        model(picture.clone())  # a network may work in place
+        model(image.clone())  # a network may work in place
     return list(calls.values())
 
 
-def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | None = None) -> str:
+def resolve(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"] | None = None) -> str:
     """Return the dotted name of a layer; `first` and `last` are found by one pass of `picture` (grey).
 
     `first` is the first executed convolution that depends on the image, `last` the last block with a 4-D output.
@@ -118,7 +118,7 @@ def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | No
     ('layer3.1', 'layer3.1')
     """
     if layer in ("first", "last") and layer not in dict(model.named_children()):
-        shown = example(model) if picture is None else placed(model, picture[:1])
+        shown = example(model) if image is None else placed(model, image[:1])
         return _first(model, shown) if layer == "first" else _last(trace(model, shown))
     if is_output(model, layer):
         return OUTPUT
@@ -127,7 +127,7 @@ def resolve(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"] | No
     return names[0]  # of several, the one that hooks know
 
 
-def _first(model: nn.Module, picture: Tensor) -> str:
+def _first(model: nn.Module, image: Tensor) -> str:
     """Find the first convolution to run whose output a picture that is not a number spoils."""
     found: list[str] = []
 
@@ -137,7 +137,7 @@ def _first(model: nn.Module, picture: Tensor) -> str:
         return bool(found)
 
     with frozen_eval(model), torch.no_grad(), observe(model, see):
-        model(torch.full_like(picture, torch.nan))
+        model(torch.full_like(image, torch.nan))
     if not found:
         raise LayerError("the network runs no convolution, so that there is no layer 'first'. Name a layer.")
     return found[0]
@@ -184,16 +184,16 @@ AT_MOST = 128
 """More at once is no faster on a CPU: caches overflow."""
 
 
-def at_once(model: nn.Module, layer: str, picture: Float[Tensor, "b c h w"], room: int = BYTES) -> int:
+def at_once(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"], room: int = BYTES) -> int:
     """Return how many pictures of that size may go forwards and backwards to a layer (a resolved name) at once.
 
     >>> from torchloupe.models import build
     >>> at_once(build("loupe"), "conv1", torch.zeros(1, 3, 32, 32))
     128
     """
-    numbers = 3 * picture[0].numel()
-    for call in trace(model, placed(model, picture[:1]), until=layer):
+    numbers = 3 * image[0].numel()
+    for call in trace(model, placed(model, image[:1]), until=layer):
         if next(call.module.children(), None) is None:
             numbers += call.times * torch.Size(call.shape).numel()
-    each = 3 * numbers * picture.element_size()  # features, their gradients, and what kernels need on the side
+    each = 3 * numbers * image.element_size()  # features, their gradients, and what kernels need on the side
     return max(1, min(AT_MOST, room // each))

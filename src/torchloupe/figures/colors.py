@@ -25,8 +25,8 @@ def ramp(name: str) -> UInt8[Tensor, "256 3"]:
     """
     if name not in mpl.colormaps:
         raise UsageError(f"no colour map {name!r}{did_you_mean(name, list(mpl.colormaps)) or '.'}")
-    colours = mpl.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
-    return torch.from_numpy((colours * 255).round().astype(np.uint8))
+    colors = mpl.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
+    return torch.from_numpy((colors * 255).round().astype(np.uint8))
 
 
 def tinted(values: Float[Tensor, "*n h w"], name: str, low: Tensor, high: Tensor) -> UInt8[Tensor, "*n 3 h w"]:
@@ -41,14 +41,14 @@ def tinted(values: Float[Tensor, "*n h w"], name: str, low: Tensor, high: Tensor
     return ramp(name)[index].movedim(-1, -3)
 
 
-def rgb(pictures: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n 3 h w"]:
+def rgb(images: Float[Tensor, "*n c h w"]) -> UInt8[Tensor, "*n 3 h w"]:
     """Turn pictures in [0, 1] into bytes; one channel becomes grey, of other numbers the mean is shown as grey.
 
     >>> rgb(torch.full((1, 1, 1, 1), 0.5)).flatten().tolist()
     [128, 128, 128]
     """
-    channels = pictures.shape[-3]
-    shown = pictures if channels == 3 else pictures.mean(-3, keepdim=True).expand(*pictures.shape[:-3], 3, -1, -1)
+    channels = images.shape[-3]
+    shown = images if channels == 3 else images.mean(-3, keepdim=True).expand(*images.shape[:-3], 3, -1, -1)
     return (shown.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 

@@ -20,7 +20,7 @@ PAGE = 64
 """Pictures on a sheet, 8 x 8."""
 SMALL, LARGE = 6.5, 11.0
 """Letters in points."""
-COLOURS: dict[str, dict[str, Any]] = {
+COLORS: dict[str, dict[str, Any]] = {
     "light": {
         "paper": (255, 255, 255),
         "ink": "#1d2330",
@@ -134,7 +134,7 @@ def draw(sheet: Sheet, look: FigureStyle | None = None) -> Figure:
     1
     """
     look = look or FigureStyle()
-    colours = COLOURS[look.theme]
+    colors = COLORS[look.theme]
     columns = min(look.columns or sheet.columns, max(1, len(sheet.cells)))
     if sheet.group > 1 and look.columns is None:
         columns = max(sheet.group, columns // sheet.group * sheet.group)
@@ -144,9 +144,9 @@ def draw(sheet: Sheet, look: FigureStyle | None = None) -> Figure:
         if sheet.title and look.title:
             width = max(width, round(4.2 * SCREEN))
         height = plan.upper(plan.rows - 1) + plan.cell[0] + plan.below + plan.foot
-        canvas = np.full((height, width, 3), colours["paper"], np.uint8)
-        spots = [_place(canvas, cell, plan, i, sheet.group, colours) for i, cell in enumerate(sheet.cells)]
-        figure = Figure(figsize=(width / plan.dpi, height / plan.dpi), dpi=plan.dpi, facecolor=_hex(colours["paper"]))
+        canvas = np.full((height, width, 3), colors["paper"], np.uint8)
+        spots = [_place(canvas, cell, plan, i, sheet.group, colors) for i, cell in enumerate(sheet.cells)]
+        figure = Figure(figsize=(width / plan.dpi, height / plan.dpi), dpi=plan.dpi, facecolor=_hex(colors["paper"]))
         axes: Any = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         _bar(canvas, sheet, look, plan, width, height)
@@ -183,16 +183,14 @@ def _plan(sheet: Sheet, look: FigureStyle, columns: int) -> _Plan:
     return _Plan(columns, rows, factor, cell, gap, between, line, lines, margin, top, foot, note, letters, dpi)
 
 
-def _place(
-    canvas: Any, cell: Tensor | None, plan: _Plan, number: int, group: int, colours: Any
-) -> tuple[int, int, int]:
+def _place(canvas: Any, cell: Tensor | None, plan: _Plan, number: int, group: int, colors: Any) -> tuple[int, int, int]:
     """Put one picture on the canvas; returns its left and lower edge and its width."""
     left, upper = plan.left(number % plan.columns, group), plan.upper(number // plan.columns)
     if cell is None:
         height, width = plan.cell
         y, x = np.mgrid[:height, :width]
         stripes = ((x + y) // 4 % 4 == 0)[..., None]
-        canvas[upper : upper + height, left : left + width] = np.where(stripes, colours["hatch"], colours["void"])
+        canvas[upper : upper + height, left : left + width] = np.where(stripes, colors["hatch"], colors["void"])
         return left, upper + height, width
     pixels = cell.permute(1, 2, 0).numpy().repeat(plan.factor, 0).repeat(plan.factor, 1)
     canvas[upper : upper + pixels.shape[0], left : left + pixels.shape[1]] = pixels
@@ -202,17 +200,17 @@ def _place(
 def _bar(canvas: Any, sheet: Sheet, look: FigureStyle, plan: _Plan, width: int, height: int) -> None:
     if sheet.bar is None or look.colorbar is False:
         return
-    colours = sheet.bar[0].numpy()
+    colors = sheet.bar[0].numpy()
     long = min(width - 2 * plan.margin, 320)
     upper = height - plan.foot + plan.gap
-    strip = colours[np.linspace(0, len(colours) - 1, long).round().astype(int)]
+    strip = colors[np.linspace(0, len(colors) - 1, long).round().astype(int)]
     canvas[upper : upper + max(8, plan.line // 2), plan.margin : plan.margin + long] = strip
 
 
 def _write(
     axes: Any, sheet: Sheet, look: FigureStyle, plan: _Plan, spots: list[tuple[int, int, int]], size: tuple[int, int]
 ) -> None:
-    colours = COLOURS[look.theme]
+    colors = COLORS[look.theme]
     width, height = size
     common: dict[str, Any] = {"va": "top", "parse_math": False}
     if look.font:
@@ -222,27 +220,27 @@ def _write(
         for row, text in enumerate(caption.split("\n") if caption else ()):
             shown = fit(text, plan.letters, (wide + 0.8 * plan.gap) / plan.dpi)
             under = lower + plan.gap // 3 + row * plan.line
-            axes.text(left, under, shown, size=plan.letters, color=colours["ink" if row == 0 else "quiet"], **common)
+            axes.text(left, under, shown, size=plan.letters, color=colors["ink" if row == 0 else "quiet"], **common)
     groups = range(0, plan.columns, sheet.group)
     for column in groups if sheet.heads else ():
         for i, text in enumerate(sheet.heads):
             x, y = plan.left(column + i, sheet.group), plan.top - plan.line - plan.gap // 4
             beside = plan.gap // 2 + (plan.between if i == sheet.group - 1 else 0)
             shown = fit(text, plan.letters, (plan.cell[1] + beside) / plan.dpi)
-            axes.text(x, y, shown, size=plan.letters, color=colours["quiet"], **common)
+            axes.text(x, y, shown, size=plan.letters, color=colors["quiet"], **common)
     if sheet.title and look.title:
         room = (width - 2 * plan.margin) / plan.dpi
         large *= max(0.7, min(1.0, 0.98 * room / width_of(sheet.title, large)))
         shown = fit(sheet.title, large, room)
-        axes.text(plan.margin, 0.7 * plan.margin, shown, size=large, color=colours["ink"], **common)
+        axes.text(plan.margin, 0.7 * plan.margin, shown, size=large, color=colors["ink"], **common)
     for row, text in enumerate(plan.note[::-1]):
         at = height - plan.margin - row * plan.line - plan.line // 3
-        axes.text(plan.margin, at, text, size=plan.letters, color=colours["quiet"], **common)
+        axes.text(plan.margin, at, text, size=plan.letters, color=colors["quiet"], **common)
     if sheet.bar is not None and look.colorbar is not False:
         upper, long = height - plan.foot + plan.gap + max(8, plan.line // 2) + 2, min(width - 2 * plan.margin, 320)
         ends = ((plan.margin, "left", sheet.bar[1]), (plan.margin + long, "right", sheet.bar[2]))
         for x, side, text in ends:
-            axes.text(x, upper, text, size=plan.letters, color=colours["quiet"], ha=side, **common)
+            axes.text(x, upper, text, size=plan.letters, color=colors["quiet"], ha=side, **common)
 
 
 def _wrapped(text: str, letters: float, inches: float) -> list[str]:
@@ -259,14 +257,14 @@ def _wrapped(text: str, letters: float, inches: float) -> list[str]:
     return [fit(line, letters, inches) for line in lines]
 
 
-def _hex(colour: tuple[int, int, int]) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*colour)
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def samples(pictures: Float[Tensor, "b c h w"], captions: Sequence[str], look: FigureStyle) -> Sheet:
+def samples(images: Float[Tensor, "b c h w"], captions: Sequence[str], look: FigureStyle) -> Sheet:
     """Return the sheet of the pictures themselves, four in a row as the study had them.
 
     >>> len(samples(torch.rand(16, 3, 8, 8), ["cat"] * 16, FigureStyle()).cells)
     16
     """
-    return Sheet(list(rgb(pictures)), captions, "Sample pictures", columns=4 if len(captions) <= 16 else 8, side=128)
+    return Sheet(list(rgb(images)), captions, "Sample pictures", columns=4 if len(captions) <= 16 else 8, side=128)

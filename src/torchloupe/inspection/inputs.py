@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.formats.decode import decode, square, to_rgb, why_not
-from torchloupe.data.formats.layout import is_picture
+from torchloupe.data.formats.layout import is_image_file
 from torchloupe.data.samples import samples
 from torchloupe.data.subsets import sample
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, UsageError
 from torchloupe.features.trace import example
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 
 WHITE = 255
 DRAWN = 16
@@ -31,7 +31,7 @@ DRAWN = 16
 class Images:
     """Pictures with what they are called."""
 
-    pictures: Float[Tensor, "b c h w"]
+    images: Float[Tensor, "b c h w"]
     names: tuple[str, ...]
     """File of each, or what else it is called."""
     words: tuple[str, ...] | None
@@ -60,7 +60,7 @@ class Images:
         words = None if self.words is None else tuple(self.words[i] for i in which)
         labels = None if self.labels is None else tuple(self.labels[i] for i in which)
         names = tuple(self.names[i] for i in which)
-        return Images(self.pictures[list(which)], names, words, self.resized, labels)
+        return Images(self.images[list(which)], names, words, self.resized, labels)
 
 
 def is_from_data(word: str) -> bool:
@@ -152,21 +152,21 @@ def unasked(dataset: Dataset | None, seed: int, size: int | None) -> Images | No
 def fallback(size: int | None) -> Images | None:
     """Return the sample pictures for a network whose data are not at hand; None where its size is not known.
 
-    >>> fallback(32).pictures.shape[1:], fallback(None)
+    >>> fallback(32).images.shape[1:], fallback(None)
     (torch.Size([3, 32, 32]), None)
     """
     return None if size is None else from_words(("samples",), None, size)
 
 
-def coloured(images: Images, model: nn.Module) -> Images:
+def colored(images: Images, model: nn.Module) -> Images:
     """Return colour pictures as grey ones for a network that takes one channel.
 
-    >>> coloured(fallback(32), nn.Conv2d(1, 4, 3)).pictures.shape
+    >>> colored(fallback(32), nn.Conv2d(1, 4, 3)).images.shape
     torch.Size([24, 1, 32, 32])
     """
-    if images.pictures.shape[1] != 3 or example(model, 8).shape[1] != 1:
+    if images.images.shape[1] != 3 or example(model, 8).shape[1] != 1:
         return images
-    return replace(images, pictures=images.pictures.mean(1, keepdim=True))
+    return replace(images, images=images.images.mean(1, keepdim=True))
 
 
 def drawn(dataset: Dataset, seed: int, size: int | None, count: int = DRAWN) -> Images:
@@ -204,23 +204,23 @@ def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) 
             chosen = indices(which, "--pictures") if which else range(len(split))
             parts.append(from_split(split, chosen, name, dataset.classes, size))
         else:
-            parts.extend(from_file(path, size) for path in picture_files(Path(word)))
+            parts.extend(from_file(path, size) for path in image_files(Path(word)))
     return joined(parts)
 
 
-def picture_files(path: Path) -> list[Path]:
+def image_files(path: Path) -> list[Path]:
     """Return a picture's path, or those of all pictures under a folder, sorted.
 
     Raises:
         DataError: no such file, or a folder without pictures.
 
-    >>> picture_files(Path(__file__).parent / "views")
+    >>> image_files(Path(__file__).parent / "views")
     Traceback (most recent call last):
     ...
     torchloupe.errors.DataError: ...holds no pictures. Name a file or a folder with some.
     """
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and is_picture(file.name))
+        found = sorted(file for file in path.rglob("*") if file.is_file() and is_image_file(file.name))
         if not found:
             raise DataError(f"'{path}' holds no pictures. Name a file or a folder with some.")
         return found
@@ -258,7 +258,7 @@ def joined(parts: Sequence[Images]) -> Images:
     >>> joined([one, one]).names
     ('a', 'a')
     """
-    sizes = {tuple(part.pictures.shape[1:]) for part in parts}
+    sizes = {tuple(part.images.shape[1:]) for part in parts}
     if len(sizes) != 1:
         shown = ", ".join("x".join(map(str, size[:0:-1])) for size in sorted(sizes))
         raise DataError(
@@ -269,8 +269,8 @@ def joined(parts: Sequence[Images]) -> Images:
     words = tuple(word for part in parts for word in part.words or ()) if known else None
     names = tuple(name for part in parts for name in part.names)
     labels = tuple(label for part in parts for label in part.labels or (None,) * len(part.names))
-    pictures = torch.cat([part.pictures for part in parts])
-    return Images(pictures, names, words, parts[0].resized, labels if any(labels) else None)
+    images = torch.cat([part.images for part in parts])
+    return Images(images, names, words, parts[0].resized, labels if any(labels) else None)
 
 
 def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Images:
@@ -282,7 +282,7 @@ def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Imag
     Raises:
         DataError: pictures that are none.
 
-    >>> from_anything(np.zeros((5, 4, 3), np.uint8), None, 32).pictures.shape
+    >>> from_anything(np.zeros((5, 4, 3), np.uint8), None, 32).images.shape
     torch.Size([1, 3, 5, 4])
     """
     if isinstance(value, Images):
@@ -297,9 +297,9 @@ def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Imag
         value = _from_array(value)
     if isinstance(value, Tensor):
         batch = value[None] if value.ndim == 3 else value
-        pictures = _plain(batch)
-        check_pictures(pictures)
-        return Images(pictures, tuple(f"picture {i}" for i in range(len(pictures))), None)
+        images = _plain(batch)
+        check_images(images)
+        return Images(images, tuple(f"picture {i}" for i in range(len(images))), None)
     if isinstance(value, Sequence) and value:
         return joined([from_anything(part, dataset, size) for part in value])
     raise DataError(f"pictures come as paths, PIL images, arrays or tensors, not as {type(value).__name__}.")
@@ -315,13 +315,13 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Tensor:
     return torch.from_numpy(np.array(batch)).permute(0, 3, 1, 2)
 
 
-def _plain(pictures: Tensor) -> Tensor:
+def _plain(images: Tensor) -> Tensor:
     """Return whole numbers from 0 to 255 as floats in [0, 1]; of others it cannot be known what is white."""
-    if pictures.is_floating_point():
-        return pictures
-    kind, wide = str(pictures.dtype).removeprefix("torch."), pictures.to(torch.int64)
+    if images.is_floating_point():
+        return images
+    kind, wide = str(images.dtype).removeprefix("torch."), images.to(torch.int64)
     low, high = (int(wide.min()), int(wide.max())) if wide.numel() else (0, 0)
-    if pictures.dtype == torch.uint16 or low < 0 or high > WHITE:
+    if images.dtype == torch.uint16 or low < 0 or high > WHITE:
         raise DataError(
             f"the pictures are {kind} from {low} to {high}, where whole numbers are 0 to {WHITE}: give floats in "
             "[0, 1], divided by the value that is white (65535 for 16 bits, 4095 for 12)."

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.features.hooks import OUTPUT
-from torchloupe.features.receptive import Field, effective_side, noise_pictures, receptive_fields
+from torchloupe.features.receptive import Field, effective_side, noise_images, receptive_fields
 from torchloupe.features.trace import Call, example, trace
 from torchloupe.inspection.subject import Subject
 from torchloupe.runtime.progress import Progress
@@ -63,7 +63,7 @@ def layer_table(
     images: int,
     *,
     layers: Sequence[str] | None = None,
-    picture: Tensor | None = None,
+    image: Tensor | None = None,
     attempt: Attempt = required,
     progress: Progress | None = None,
 ) -> list[LayerRow]:
@@ -78,14 +78,14 @@ def layer_table(
     ('3x3', (3, 3), 112)
     """
     model = studied.model
-    grey = example(model) if picture is None else picture[:1]
-    calls = {call.name: call for call in trace(model, grey) if call.channels is not None}
+    gray = example(model) if image is None else image[:1]
+    calls = {call.name: call for call in trace(model, gray) if call.channels is not None}
     names = list(calls if layers is None else layers)
-    sides = (int(grey.shape[2]), int(grey.shape[3]))
+    sides = (int(gray.shape[2]), int(gray.shape[3]))
     wanted = None if layers is None else names
     known = attempt("health", "all", lambda: _health(studied, names, images, progress)) if images else None
     fields = attempt("receptive fields", "all", lambda: receptive_fields(model, sides, wanted)) or {}
-    noise = noise_pictures(sides, colours=int(grey.shape[1]))
+    noise = noise_images(sides, colors=int(gray.shape[1]))
 
     def effective(name: str) -> float | None:
         return attempt("effective field", name, lambda: effective_side(model, name, noise))

@@ -26,7 +26,7 @@ class Item:
     name: str
     method: str
     layer: Literal["first", "last"]
-    pictures: Literal["none", "one", "all"] = "all"
+    images: Literal["none", "one", "all"] = "all"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,9 +83,9 @@ def make(
     folder.mkdir(parents=True, exist_ok=True)
     labels = images.labels or (None,) * len(images.names)
     captions = [f"{label}\n{name}" if label else name for label, name in zip(labels, images.names, strict=True)]
-    figure = draw(samples(images.pictures, captions, drawn), drawn)
+    figure = draw(samples(images.images, captions, drawn), drawn)
     save_figure(figure, folder / f"samples.{suffix}", dpi=figure.dpi)
-    layers = {word: resolve(studied.model, word, images.pictures) for word in ("first", "last")}
+    layers = {word: resolve(studied.model, word, images.images) for word in ("first", "last")}
     studied.health(list(dict.fromkeys(layers.values())))
     for number, item in enumerate(SET):
         began = time.monotonic()
@@ -108,9 +108,9 @@ def make(
 
 def _run(studied: Subject, item: Item, layer: str, images: Images, seed: int) -> Result:
     given: Images | None = None
-    if item.pictures == "all":
+    if item.images == "all":
         given = images
-    elif item.pictures == "one":
+    elif item.images == "one":
         given = images.take([0])
     return run(item.method, studied, layer, given, seed=seed, **item.settings)
 

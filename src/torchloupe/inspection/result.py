@@ -125,7 +125,7 @@ class Result:
         files = [path if page == 0 else path.with_stem(f"{path.stem}-{page + 1}") for page in range(len(sheets))]
         raw = dict(tensors_of(self.result))
         if self.images_taken is not None and self.images_taken.words is None:
-            raw["inputs"] = self.images_taken.pictures
+            raw["inputs"] = self.images_taken.images
         self.manifest(path.parent, look=look, files=files).write(path.with_suffix(".json"))
         save_tensors(path.with_suffix(".safetensors"), raw, {"method": self.method.name})
         for sheet, target in zip(sheets, files, strict=True):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError, did_you_mean
 from torchloupe.inspection.catalog import METHODS, Method, find_method, load_function
-from torchloupe.inspection.inputs import Images, coloured, from_anything, from_split, need_data, top_count, unasked
+from torchloupe.inspection.inputs import Images, colored, from_anything, from_split, need_data, top_count, unasked
 from torchloupe.inspection.manifest import EACH_IMAGE, plain
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import public_signature
@@ -62,10 +62,10 @@ def run(
         arguments["seed"] = seed
     if (count := top_count(images)) and method.from_a_position:
         taken, arguments["channels"], arguments["position"] = _strongest(studied, wanted, channels, count, progress)
-        arguments["images"] = taken.pictures
+        arguments["images"] = taken.images
     elif method.takes == "pictures" or (method.takes == "start" and images is not None):
         taken = images_to_inspect(studied, images, seed)
-        arguments["images"] = taken.pictures
+        arguments["images"] = taken.images
     elif method.takes == "dataset":
         arguments["dataset"] = _split(studied, images)
     told = _needs(method, studied, wanted, arguments, progress)
@@ -128,23 +128,23 @@ def images_to_inspect(studied: Subject, images: Any = None, seed: int = 0) -> Im
     Raises:
         UsageError: none are given, and neither the data nor the network's size is known.
 
-    >>> images_to_inspect(Subject(nn.Conv2d(3, 8, 3)), "samples:0-2").pictures.shape[:2]
+    >>> images_to_inspect(Subject(nn.Conv2d(3, 8, 3)), "samples:0-2").images.shape[:2]
     torch.Size([3, 3])
     """
     if images is not None:
         known = studied.dataset() if need_data(images) else None
-        return coloured(from_anything(images, known, studied.size), studied.model)
+        return colored(from_anything(images, known, studied.size), studied.model)
     found = unasked(studied.dataset(), seed, studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")
-    return coloured(found, studied.model)
+    return colored(found, studied.model)
 
 
 def _strongest(
     studied: Subject, layer: str, channels: Any, count: int, progress: Progress | None
 ) -> tuple[Images, Tensor, Tensor]:
     """Return the pictures that drive each channel most, and for each picture its channel and strongest position."""
-    known, split = studied.dataset(), studied.pictures()
+    known, split = studied.dataset(), studied.split()
     if known is None or split is None:
         raise UsageError(f"top:{count} looks through a data set: name one (--data, data=…).")
     asked = [channels] if isinstance(channels, int) else channels
@@ -161,7 +161,7 @@ def _split(studied: Subject, given: Any) -> Any:
         return given.test if len(given.test) else given.train
     if given is not None and not isinstance(given, str | Path):
         return given
-    chosen = Subject(studied.model, given).pictures() if given is not None else studied.pictures()
+    chosen = Subject(studied.model, given).split() if given is not None else studied.split()
     if chosen is None:
         raise UsageError("there is no data set to look through: name one (--data, dataset=…).")
     return chosen

@@ -28,9 +28,9 @@ from torchloupe.inspection import kept
 from torchloupe.inspection.places import caches, own_run
 from torchloupe.models.network import Network
 from torchloupe.runtime.progress import Progress
-from torchloupe.synthesis.image_statistics import PictureStatistics, generic, measure
+from torchloupe.synthesis.image_statistics import ImageStatistics, generic, measure
 
-PICTURES = 10_000
+MOST = 10_000
 """Test pictures that the health of channels is measured on, at most."""
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
@@ -136,20 +136,20 @@ class Subject:
             self._crc = checksum(known)
         return self._crc or None
 
-    def pictures(self) -> Split | None:
+    def split(self) -> Split | None:
         """Return the test split of its data, or train where there is no test."""
         known = self.dataset()
         if known is None:
             return None
         return known.test if len(known.test) else known.train
 
-    def statistics(self) -> tuple[PictureStatistics, str]:
+    def statistics(self) -> tuple[ImageStatistics, str]:
         """Return spectrum and colours of its data and where they come from; generic ones where nothing is known."""
         run = self.origin.run if self.origin else None
         if self._given is None and run is not None and (run / "statistics.safetensors").is_file():
             with suppress(ModelError, KeyError):
                 tensors, about = read_tensors(run / "statistics.safetensors")
-                return PictureStatistics.from_tensors(tensors), str(about["data"])
+                return ImageStatistics.from_tensors(tensors), str(about["data"])
         known = self.dataset()
         if known is None:
             _, channels, height, width = example(self.model).shape
@@ -157,14 +157,14 @@ class Subject:
         return keep_statistics(own_run(run) if self._given is None else None, known), known.name
 
     def health(
-        self, layers: list[str], progress: Progress | None = None, *, most: int = PICTURES
+        self, layers: list[str], progress: Progress | None = None, *, most: int = MOST
     ) -> dict[str, ChannelHealth] | None:
         """Return what every channel of these layers does over (at least so many) test images; None where not known.
 
         Each layer's `images` says on how many it was measured. Without the data it is what was found and stored when
         they were there.
         """
-        known, split = self.dataset(), self.pictures()
+        known, split = self.dataset(), self.split()
         count = 0 if split is None else min(most, len(split))
         if not all(self._enough(layer, count) for layer in layers):
             self._recall()
@@ -262,7 +262,7 @@ def _missing(source: str, error: DataError) -> str:
     )
 
 
-def keep_statistics(run: Path | None, dataset: Dataset) -> PictureStatistics:
+def keep_statistics(run: Path | None, dataset: Dataset) -> ImageStatistics:
     """Measure spectrum and colours of a data set's train pictures; stored in the run's folder, if there is one."""
     measured = measure(dataset.train.images)
     if run is not None:

@@ -53,7 +53,7 @@ class Network(nn.Module):
         self.mean, self.std, self.size, self.classes, self.check = mean, std, size, classes, True
         self.origin = None
 
-    def forward(self, pictures: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Return the logits of pictures in [0, 1].
 
         Raises:
@@ -61,11 +61,11 @@ class Network(nn.Module):
             ModelError: the network's output is not one logit a class.
         """
         if self.check:
-            check_pictures(pictures, None if self.mean is None else len(self.mean))
+            check_images(images, None if self.mean is None else len(self.mean))
         if self.mean is not None and self.std is not None:
-            mean, std = per_channel(self.mean, pictures), per_channel(self.std, pictures)
-            pictures = (pictures - mean) / std
-        out = logits(self.bare(pictures))
+            mean, std = per_channel(self.mean, images), per_channel(self.std, images)
+            images = (images - mean) / std
+        out = logits(self.bare(images))
         if out.shape[1] != len(self.classes):
             raise ModelError(
                 f"the network gives {out.shape[1]} outputs for {len(self.classes)} classes. Check --classes."
@@ -74,7 +74,7 @@ class Network(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, pictures: Tensor) -> Tensor:
+        def __call__(self, images: Tensor) -> Tensor:
             """Run `forward` and its hooks; `nn.Module` would give Any."""
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -188,28 +188,28 @@ def wrap(
     return Network(net.eval(), middle, spread, size, names)
 
 
-def check_pictures(pictures: Tensor, channels: int | None = None) -> None:
+def check_images(images: Tensor, channels: int | None = None) -> None:
     """Refuse whatever is not a batch of float pictures `[b, c, h, w]` in [0, 1], give or take `TOLERANCE`.
 
     Raises:
         DataError: another type, shape or range, or a NaN.
 
-    >>> check_pictures(torch.rand(1, 3, 8, 8))
-    >>> check_pictures(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    >>> check_images(torch.rand(1, 3, 8, 8))
+    >>> check_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     Traceback (most recent call last):
     ...
     torchloupe.errors.DataError: pictures must be floats in [0, 1], not uint8: pass pictures.float() / 255.
     """
-    if not pictures.is_floating_point():
-        kind = str(pictures.dtype).removeprefix("torch.")
+    if not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
         raise DataError(f"pictures must be floats in [0, 1], not {kind}: pass pictures.float() / 255.")
-    if pictures.ndim != AXES or (channels is not None and pictures.shape[1] != channels):
+    if images.ndim != AXES or (channels is not None and images.shape[1] != channels):
         axes = f"[b, {channels or 'c'}, h, w]"
-        advice = "add the batch axis with picture[None]" if pictures.ndim == AXES - 1 else "check the order of the axes"
-        raise DataError(f"pictures must have the shape {axes}, not {list(pictures.shape)}: {advice}.")
-    if not pictures.numel() or pictures.is_meta or torch.compiler.is_compiling():
+        advice = "add the batch axis with picture[None]" if images.ndim == AXES - 1 else "check the order of the axes"
+        raise DataError(f"pictures must have the shape {axes}, not {list(images.shape)}: {advice}.")
+    if not images.numel() or images.is_meta or torch.compiler.is_compiling():
         return
-    low, high = torch.stack(torch.aminmax(pictures.detach())).tolist()
+    low, high = torch.stack(torch.aminmax(images.detach())).tolist()
     if math.isnan(low) or math.isnan(high):
         raise DataError("pictures must be in [0, 1]; these hold NaN. Check where they come from.")
     if low < -TOLERANCE or high > 1 + TOLERANCE:

@@ -147,10 +147,10 @@ def _try(net: nn.Module, reference: str, classes: int, channels: int, sizes: tup
     net.eval()
     try:
         for size in sizes:
-            grey = torch.full((2, channels, size, size), 0.5, dtype=first.dtype, device=first.device)
+            gray = torch.full((2, channels, size, size), 0.5, dtype=first.dtype, device=first.device)
             try:
                 with torch.no_grad():
-                    output = net(grey)
+                    output = net(gray)
                 break
             except Exception as error:
                 failure = error

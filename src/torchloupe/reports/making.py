@@ -78,16 +78,16 @@ class Making:
 
     def split(self) -> Split | None:
         """Return the test pictures that are looked through."""
-        split = self.studied.pictures()
+        split = self.studied.split()
         if split is None:
             return None
-        chosen = spread_out(len(split), self.plan.amount.pictures)
+        chosen = spread_out(len(split), self.plan.amount.images)
         return split if len(chosen) == len(split) else take(split, chosen)
 
     def index_in_split(self, index: Tensor) -> Tensor:
         """Turn numbers of the pictures that are looked through into those of the whole split."""
-        split = self.studied.pictures()
-        chosen = spread_out(0 if split is None else len(split), self.plan.amount.pictures)
+        split = self.studied.split()
+        chosen = spread_out(0 if split is None else len(split), self.plan.amount.images)
         return chosen[index]
 
     def about(self, shown: Result) -> dict[str, Any]:
@@ -153,5 +153,5 @@ def canvas_of(studied: Subject, samples: Images) -> tuple[int, int] | None:
     model = studied.model
     if isinstance(model, Network) and model.size is not None:
         return None
-    height, width = samples.pictures.shape[2:]
+    height, width = samples.images.shape[2:]
     return int(height), int(width)

@@ -39,7 +39,7 @@ class Amount:
     """Pictures of the data set that drive a unit most."""
     traced: int = 3
     """Of those, so many are walked back to the picture."""
-    pictures: int = 10_000
+    images: int = 10_000
     """Test pictures looked through at most."""
     ablated: int = 1000
     """Pictures on which a unit is ablated, but for the last block."""
@@ -50,9 +50,9 @@ class Amount:
 TIERS = (
     Amount(),
     Amount(units=20, copies=2, steps=48, inversion_steps=64),
-    Amount(units=12, copies=2, steps=40, samples=6, inversion_steps=48, pictures=5000, ablated=500, learned=6),
-    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, pictures=2000, ablated=300, learned=4),
-    Amount(4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, pictures=1000, ablated=200, learned=4),
+    Amount(units=12, copies=2, steps=40, samples=6, inversion_steps=48, images=5000, ablated=500, learned=6),
+    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, images=2000, ablated=300, learned=4),
+    Amount(4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, images=1000, ablated=200, learned=4),
 )
 """From whole to sparing: the first whose estimate fits the budget is taken."""
 
@@ -69,7 +69,7 @@ class Plan:
 
 
 def layers_of(
-    model: nn.Module, picture: Float[Tensor, "b c h w"], most: int = LAYERS
+    model: nn.Module, image: Float[Tensor, "b c h w"], most: int = LAYERS
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the layers worth a look, in the order in which they run, and sentences on what is left out.
 
@@ -80,12 +80,12 @@ def layers_of(
     >>> layers_of(build("loupe"), torch.rand(1, 3, 32, 32))[0]
     ('conv1', 'layer1.0', 'layer2.0', 'layer2.1', 'layer3.0', 'layer3.1', 'output')
     """
-    calls = trace(model, picture)
+    calls = trace(model, image)
     names = [call.name for call in _candidates(calls)]
     ends = []
     for word in ("first", "last"):
         try:
-            ends.append(resolve(model, word, picture))
+            ends.append(resolve(model, word, image))
         except LoupeError:
             continue
     order = {call.name: i for i, call in enumerate(calls)}
@@ -135,7 +135,7 @@ def units_of(count: int, most: int | None, known: ChannelHealth | None) -> tuple
 
 
 def timed(
-    model: nn.Module, layers: Sequence[str], picture: Float[Tensor, "1 c h w"], batch: int = BATCH
+    model: nn.Module, layers: Sequence[str], image: Float[Tensor, "1 c h w"], batch: int = BATCH
 ) -> dict[str, float]:
     """Measure the seconds that one picture takes forwards to each layer and back.
 
@@ -145,8 +145,8 @@ def timed(
     found = {}
     with frozen_eval(model):
         for layer in layers:
-            n = min(batch, at_once(model, layer, picture))
-            x = placed(model, picture[:1]).repeat(n, 1, 1, 1).requires_grad_()
+            n = min(batch, at_once(model, layer, image))
+            x = placed(model, image[:1]).repeat(n, 1, 1, 1).requires_grad_()
             seconds = []
             for _ in range(2):
                 began = time.perf_counter()
@@ -162,7 +162,7 @@ def cost(
     channels: Mapping[str, int],
     each: Mapping[str, float],
     amount: Amount,
-    pictures: int,
+    images: int,
     snapshots: int,
 ) -> float:
     """Estimate the seconds of a report: pictures through the network, counted, over what one takes, measured.
@@ -173,7 +173,7 @@ def cost(
     True
     """
     whole = each[layers[-1]]
-    looked = min(pictures, amount.pictures)
+    looked = min(images, amount.images)
     forward = 1 / 3  # of forwards and back
     total = FIXED * (1 + len(layers)) + 3 * looked * forward * whole  # what channels do; the test, and mirrored
     for layer in layers:
@@ -190,12 +190,12 @@ def cost(
 
 def plan(
     model: nn.Module,
-    picture: Float[Tensor, "1 c h w"],
+    image: Float[Tensor, "1 c h w"],
     *,
     layers: Sequence[str] | None = None,
     units: int | str | None = None,
     budget: float | None = None,
-    pictures: int = 0,
+    images: int = 0,
     snapshots: int = 0,
 ) -> Plan:
     """Decide what a report shows within a budget in seconds (None: whatever it takes).
@@ -211,25 +211,25 @@ def plan(
     """
     omitted: tuple[str, ...] = ()
     if layers:
-        order = {call.name: i for i, call in enumerate(trace(model, placed(model, picture[:1])))}
-        named = {resolve(model, layer, picture) for layer in layers} - {OUTPUT}
+        order = {call.name: i for i, call in enumerate(trace(model, placed(model, image[:1])))}
+        named = {resolve(model, layer, image) for layer in layers} - {OUTPUT}
         chosen = (*sorted(named, key=lambda name: order.get(name, -1)), OUTPUT)
     else:
-        chosen, omitted = layers_of(model, picture)
+        chosen, omitted = layers_of(model, image)
     with frozen_eval(model), torch.no_grad():
-        channels = {layer: int(activations(model, layer, placed(model, picture[:1])).shape[1]) for layer in chosen}
-    each = timed(model, chosen, picture)
+        channels = {layer: int(activations(model, layer, placed(model, image[:1])).shape[1]) for layer in chosen}
+    each = timed(model, chosen, image)
     seconds, amount = 0.0, TIERS[0]
     for tier in TIERS:
         amount = tier if units is None else replace(tier, units=None if units == "all" else int(units))
-        seconds = cost(chosen, channels, each, amount, pictures, snapshots)
+        seconds = cost(chosen, channels, each, amount, images, snapshots)
         if budget is None or seconds <= budget:
             break
     said = list(omitted)
     if amount.steps < TIERS[0].steps:
         said.append(
             f"To fit the time, pictures are made with {amount.steps} steps instead of {TIERS[0].steps}, "
-            f"{amount.copies} a unit, {amount.examples} top examples are shown, {amount.pictures:,} test pictures are "
+            f"{amount.copies} a unit, {amount.examples} top examples are shown, {amount.images:,} test pictures are "
             f"looked through at most, and units are ablated on {amount.ablated:,} (the last block's on all of those); "
             "a larger --budget gives more."
         )
@@ -243,9 +243,7 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
     'Sample pictures'
     """
     of = "test pictures drawn by seed" if has_data else "the free pictures that come with torchloupe"
-    looked = (
-        f"up to {amount.pictures:,} test pictures" if has_data else "the sample pictures only: no data were at hand"
-    )
+    looked = f"up to {amount.images:,} test pictures" if has_data else "the sample pictures only: no data were at hand"
     return [
         ("Sample pictures", f"{samples} {of}, unless others were named."),
         (

@@ -13,7 +13,7 @@ from torch import nn
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.figures.colors import rgb
-from torchloupe.inspection.inputs import Images, coloured, drawn
+from torchloupe.inspection.inputs import Images, colored, drawn
 from torchloupe.inspection.places import is_report, report_folder
 from torchloupe.inspection.run import images_to_inspect
 from torchloupe.inspection.subject import Subject, subject
@@ -118,7 +118,7 @@ def sample_images(studied: Subject, words: Sequence[str], count: int, seed: int)
         return images_to_inspect(studied, words)
     known = studied.dataset()
     if known is not None:
-        return coloured(drawn(known, seed, studied.size, count), studied.model)
+        return colored(drawn(known, seed, studied.size, count), studied.model)
     shown = images_to_inspect(studied, "samples")
     chosen = [i * len(shown.names) // count for i in range(min(count, len(shown.names)))]
     return shown.take(chosen)
@@ -146,14 +146,14 @@ def prepare(
     if units is not None and units != "all" and not (str(units).isdecimal() and int(units) >= 1):
         raise UsageError(f"--units is a number from 1 up, or all, not {units!r}.")
     shown = sample_images(studied, pictures, 8, seed)
-    split = studied.pictures()
+    split = studied.split()
     found = plan(
         studied.model,
-        shown.pictures[:1],
+        shown.images[:1],
         layers=layers,
         units=units,
         budget=budget,
-        pictures=0 if split is None else len(split),
+        images=0 if split is None else len(split),
         snapshots=len(snapshots(studied.origin.run if studied.origin else None)),
     )
     most = found.amount.samples
@@ -216,7 +216,7 @@ def contents_of(
     making = Making(studied, plan, samples, seed, deadline, tick)
     states = snapshots(studied.origin.run if studied.origin else None)
     making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
-    seen = making.attempt("how well it does", "all", lambda: outside(studied, plan.amount.pictures))
+    seen = making.attempt("how well it does", "all", lambda: outside(studied, plan.amount.images))
     making.step()
     tiles = sample_names(making)
     layers = all_layers(making)
@@ -240,10 +240,10 @@ def contents_of(
         learned=film,
         samples=tiles,
         photos=None if photos is None else photos.plain(),
-        shown=sprite(reduced(rgb(samples.pictures))).plain(),
+        shown=sprite(reduced(rgb(samples.images))).plain(),
         classes=names,
         data_classes=studied.seen.get("classes", names),
-        has_data=studied.pictures() is not None,
+        has_data=studied.split() is not None,
         looked=_looked(studied),
         left_out=plan.omitted,
         late=_late(making.late),
@@ -277,7 +277,7 @@ def _looked(studied: Subject) -> str:
 
 def _mistakes(making: Making, seen: Outside | None) -> list[dict[str, Any]]:
     """Return the mistakes with their tiles, where the pictures are at hand."""
-    split = making.studied.pictures()
+    split = making.studied.split()
     found = []
     for mistake in seen.mistakes if seen else ():
         tile = None

@@ -81,7 +81,7 @@ def share_buffers(net: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def in_parallel(net: nn.Module, pictures: Tensor) -> nn.Module:
+def in_parallel(net: nn.Module, images: Tensor) -> nn.Module:
     """Wrap a network so that its gradients are averaged over the ranks; unused parameters are frozen first.
 
     >>> net = nn.Linear(2, 2)
@@ -90,17 +90,17 @@ def in_parallel(net: nn.Module, pictures: Tensor) -> nn.Module:
     """
     if world() == 1:
         return net
-    unused = unused_parameters(net, pictures)
+    unused = unused_parameters(net, images)
     for name, parameter in net.named_parameters():
         if name in unused:
             parameter.requires_grad_(False)
-    ids = [pictures.device.index] if pictures.device.type == "cuda" else None
+    ids = [images.device.index] if images.device.type == "cuda" else None
     known = inspect.signature(DistributedDataParallel).parameters
     unsynced = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # its older name
     return DistributedDataParallel(net, device_ids=ids, **{unsynced: False})  # type: ignore[arg-type]
 
 
-def unused_parameters(net: nn.Module, pictures: Tensor) -> set[str]:
+def unused_parameters(net: nn.Module, images: Tensor) -> set[str]:
     """Return the names of trainable parameters that get no gradient from these pictures (net stays as it is).
 
     >>> class Net(nn.Linear):
@@ -111,5 +111,5 @@ def unused_parameters(net: nn.Module, pictures: Tensor) -> set[str]:
     twin = copy.deepcopy(net)
     names = [name for name, parameter in twin.named_parameters() if parameter.requires_grad]
     parameters = [parameter for parameter in twin.parameters() if parameter.requires_grad]
-    gradients = torch.autograd.grad(twin(pictures).sum(), parameters, allow_unused=True)
+    gradients = torch.autograd.grad(twin(images).sum(), parameters, allow_unused=True)
     return {name for name, gradient in zip(names, gradients, strict=True) if gradient is None}

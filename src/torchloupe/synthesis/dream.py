@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchloupe.errors import LoupeError, ModelError, UsageError
 from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, placed, resolve
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.transforms import jitter
 
@@ -57,7 +57,7 @@ def dream(
     >>> dream(net, "1", torch.rand(2, 3, 24, 24), steps=1).pictures.shape
     torch.Size([2, 3, 24, 24])
     """
-    check_pictures(images)
+    check_images(images)
     if octaves < 1 or octave_scale <= 1 or steps < 1 or step_size <= 0:
         raise UsageError("octaves and steps are at least 1, octave_scale above 1 and step_size above 0.")
     name = resolve(model, layer, images)

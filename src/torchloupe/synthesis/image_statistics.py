@@ -14,7 +14,7 @@ ENOUGH = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class PictureStatistics:
+class ImageStatistics:
     """A picture is `mean + color @ z`: the channels of z are uncorrelated, with unit variance and this spectrum."""
 
     spectrum: Float[Tensor, "c h w2"]
@@ -30,11 +30,11 @@ class PictureStatistics:
         return {"spectrum": self.spectrum, "color": self.color, "mean": self.mean, "width": torch.tensor(self.width)}
 
     @staticmethod
-    def from_tensors(tensors: dict[str, Tensor]) -> "PictureStatistics":
+    def from_tensors(tensors: dict[str, Tensor]) -> "ImageStatistics":
         """Undo `to_tensors`."""
-        return PictureStatistics(tensors["spectrum"], tensors["color"], tensors["mean"], int(tensors["width"]))
+        return ImageStatistics(tensors["spectrum"], tensors["color"], tensors["mean"], int(tensors["width"]))
 
-    def resized(self, height: int, width: int) -> "PictureStatistics":
+    def resized(self, height: int, width: int) -> "ImageStatistics":
         """Return them for another canvas: the same strength at the same cycles a pixel, the same variance in all.
 
         >>> generic(8, 8).resized(9, 7).spectrum.shape
@@ -51,7 +51,7 @@ class PictureStatistics:
         tops = (old_height // 2 / old_height, (rows.shape[2] - 1) / self.width)
         grid = torch.stack([2 * x / max(tops[1], 1e-9) - 1, y / max(tops[0], 1e-9)], 2).to(rows.dtype)
         scaled = F.grid_sample(rows[None], grid[None], align_corners=True, padding_mode="border")[0]
-        return PictureStatistics(unit_variance(scaled, width), self.color, self.mean, width)
+        return ImageStatistics(unit_variance(scaled, width), self.color, self.mean, width)
 
 
 def unit_variance(spectrum: Float[Tensor, "c h w2"], width: int) -> Float[Tensor, "c h w2"]:
@@ -68,7 +68,7 @@ def unit_variance(spectrum: Float[Tensor, "c h w2"], width: int) -> Float[Tensor
     return spectrum * (spectrum.shape[1] * width / power.clamp(min=1e-30)).sqrt()
 
 
-def measure(images: UInt8[Tensor, "n c h w"], most: int = ENOUGH) -> PictureStatistics:
+def measure(images: UInt8[Tensor, "n c h w"], most: int = ENOUGH) -> ImageStatistics:
     """Measure spectrum and colours of pictures, evenly taken.
 
     Raises:
@@ -80,20 +80,20 @@ def measure(images: UInt8[Tensor, "n c h w"], most: int = ENOUGH) -> PictureStat
     if not len(images):
         raise UsageError("there are no pictures whose spectrum could be measured.")
     count = min(most, len(images))
-    pictures = images[torch.arange(count) * len(images) // count].double() / 255
-    channels, width = pictures.shape[1], pictures.shape[3]
-    mean = pictures.mean((0, 2, 3))
-    centred = pictures - mean[:, None, None]
-    rows = centred.transpose(0, 1).flatten(1)
+    batch = images[torch.arange(count) * len(images) // count].double() / 255
+    channels, width = batch.shape[1], batch.shape[3]
+    mean = batch.mean((0, 2, 3))
+    centered = batch - mean[:, None, None]
+    rows = centered.transpose(0, 1).flatten(1)
     covariance = rows @ rows.T / rows.shape[1] + 1e-8 * torch.eye(channels, dtype=rows.dtype)
     values, vectors = torch.linalg.eigh(covariance)
     color = vectors * values.sqrt() @ vectors.T
-    z = torch.einsum("ij,njhw->nihw", torch.linalg.inv(color), centred)
+    z = torch.einsum("ij,njhw->nihw", torch.linalg.inv(color), centered)
     power = torch.fft.rfft2(z, norm="ortho").abs().square().mean(0)
-    return PictureStatistics(power.sqrt().float(), color.float(), mean.float(), width)
+    return ImageStatistics(power.sqrt().float(), color.float(), mean.float(), width)
 
 
-def generic(height: int, width: int, channels: int = 3) -> PictureStatistics:
+def generic(height: int, width: int, channels: int = 3) -> ImageStatistics:
     """Return what is common to photographs where no data are at hand: amplitude 1/f (Field 1987), colours alike.
 
     Three channels share nine tenths of their variance, standard deviation 0.25 around mid grey.
@@ -107,4 +107,4 @@ def generic(height: int, width: int, channels: int = 3) -> PictureStatistics:
     values, vectors = torch.linalg.eigh(covariance)
     color = vectors * values.clamp(min=0).sqrt() @ vectors.T
     spectrum = unit_variance((1 / frequency).expand(channels, -1, -1).contiguous(), width)
-    return PictureStatistics(spectrum, color, torch.full((channels,), 0.5), width)
+    return ImageStatistics(spectrum, color, torch.full((channels,), 0.5), width)

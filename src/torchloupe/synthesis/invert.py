@@ -29,7 +29,7 @@ from torchloupe.errors import UsageError
 from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.random_control import randomize, takes_twin
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.lbfgs import lbfgs
 from torchloupe.synthesis.optimize import Loss, Picture, optimize
@@ -121,7 +121,7 @@ def invert(
     >>> found.pictures.shape, found.error.shape, found.randomized.channel
     (torch.Size([2, 3, 8, 8]), torch.Size([2]), tensor([-1, -1]))
     """
-    check_pictures(images)
+    check_images(images)
     steps = (STEPS_EACH if each else STEPS) if steps is None else steps
     if steps < 1 or tv < 0 or bounds < 0 or jitter < 0 or start not in ("grey", "noise") or not len(images):
         raise UsageError(

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torchloupe.errors import UsageError
 from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, example, placed, resolve
-from torchloupe.models.network import check_pictures
+from torchloupe.models.network import check_images
 from torchloupe.runtime.progress import Progress
-from torchloupe.synthesis.image_statistics import PictureStatistics, generic
+from torchloupe.synthesis.image_statistics import ImageStatistics, generic
 from torchloupe.synthesis.optimize import optimize
-from torchloupe.synthesis.parameterization import Maco, noise, parameterise
+from torchloupe.synthesis.parameterization import Maco, noise, parameterize
 from torchloupe.synthesis.transforms import jitter, shifted, wobble
 
 POOL = 32
@@ -100,7 +100,7 @@ def maximize(
     transforms: bool = True,
     shifts: bool = True,
     seed: int = 0,
-    statistics: PictureStatistics | None = None,
+    statistics: ImageStatistics | None = None,
     best: Float[Tensor, "channels"] | None = None,
     progress: Progress | None = None,
 ) -> Maximization:
@@ -124,7 +124,7 @@ def maximize(
     if steps < 1 or copies < 1 or lr <= 0:
         raise UsageError(f"steps and copies are at least 1 and lr above 0, not {steps}, {copies} and {lr:g}.")
     if images is not None:
-        check_pictures(images)
+        check_images(images)
         if canvas is not None:
             raise UsageError(
                 f"a canvas ({canvas}) is for pictures made from noise; those from photographs have the photographs' "
@@ -189,7 +189,7 @@ def _run(
     model: nn.Module,
     goal: _Goal,
     canvas: Tensor,
-    told: PictureStatistics,
+    told: ImageStatistics,
     jobs: Tensor,
     climb: _Climb,
     progress: Progress | None,
@@ -205,7 +205,7 @@ def _run(
         image, unit, copy = jobs[begin : begin + chunk].T
         rows = torch.tensor([goal.units.index(u) for u in unit.tolist()])
         start = _apart(pool[image], copy, climb.seed) if choice is None else pool[choice[rows, copy]]
-        picture = parameterise(climb.kind, start, told)
+        picture = parameterize(climb.kind, start, told)
 
         def loss(seen: Tensor, rows: Tensor = rows) -> Tensor:
             features = activations(model, goal.layer, seen)
@@ -237,7 +237,7 @@ def _result(goal: _Goal, jobs: Tensor, copies: int, made: tuple[Tensor, ...], be
 
 
 def _starts(
-    model: nn.Module, goal: _Goal, canvas: Tensor, told: PictureStatistics, copies: int, seed: int
+    model: nn.Module, goal: _Goal, canvas: Tensor, told: ImageStatistics, copies: int, seed: int
 ) -> tuple[Tensor, Int64[Tensor, "units copies"]]:
     """Return noise pictures, and for each unit and copy the number of the one of its 32 that drives it most."""
     shape = (int(canvas.shape[1]), int(canvas.shape[2]), int(canvas.shape[3]))

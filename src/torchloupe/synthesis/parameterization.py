@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.errors import UsageError
-from torchloupe.synthesis.image_statistics import PictureStatistics
+from torchloupe.synthesis.image_statistics import ImageStatistics
 from torchloupe.synthesis.optimize import Picture
 
 Kind = Literal["fourier", "pixel", "maco"]
@@ -49,7 +49,7 @@ class Pixels(Picture):
 class Fourier(Picture):
     """Fourier coefficients of decorrelated colours, each in units of its natural strength (Olah et al. 2017)."""
 
-    def __init__(self, start: Float[Tensor, "n c h w"], statistics: PictureStatistics) -> None:
+    def __init__(self, start: Float[Tensor, "n c h w"], statistics: ImageStatistics) -> None:
         super().__init__()
         self.sides = (int(start.shape[2]), int(start.shape[3]))
         told = statistics.resized(*self.sides)
@@ -71,7 +71,7 @@ class Fourier(Picture):
 class Maco(Picture):
     """Phases alone are parameters; magnitudes are exactly the data's before the clamp (Fel et al. 2023)."""
 
-    def __init__(self, start: Float[Tensor, "n c h w"], statistics: PictureStatistics) -> None:
+    def __init__(self, start: Float[Tensor, "n c h w"], statistics: ImageStatistics) -> None:
         super().__init__()
         self.sides = (int(start.shape[2]), int(start.shape[3]))
         told = statistics.resized(*self.sides)
@@ -114,7 +114,7 @@ class Maco(Picture):
 
 
 def noise(
-    shape: tuple[int, int, int], statistics: PictureStatistics, seed: int, count: int, dtype: torch.dtype
+    shape: tuple[int, int, int], statistics: ImageStatistics, seed: int, count: int, dtype: torch.dtype
 ) -> Float[Tensor, "count c h w"]:
     """Return noise with the data's spectrum and colours, squashed into (0, 1).
 
@@ -131,14 +131,14 @@ def noise(
     return squash(y).to(dtype)
 
 
-def parameterise(kind: str, start: Float[Tensor, "n c h w"], statistics: PictureStatistics) -> Picture:
+def parameterize(kind: str, start: Float[Tensor, "n c h w"], statistics: ImageStatistics) -> Picture:
     """Return pictures as parameters of a kind, starting at given ones.
 
     Raises:
         UsageError: there is no such kind.
 
     >>> from torchloupe.synthesis.image_statistics import generic
-    >>> parameterise("pixel", torch.rand(2, 3, 8, 8), generic(8, 8))().shape
+    >>> parameterize("pixel", torch.rand(2, 3, 8, 8), generic(8, 8))().shape
     torch.Size([2, 3, 8, 8])
     """
     if kind == "pixel":

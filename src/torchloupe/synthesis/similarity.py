@@ -30,8 +30,8 @@ def correlation(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Flo
     Raises:
         DataError: the two have different shapes.
 
-    >>> picture = torch.tensor([0.0, 1.0, 2.0, 5.0]).view(1, 1, 2, 2)
-    >>> correlation(picture, 3 - 2 * picture).round()
+    >>> image = torch.tensor([0.0, 1.0, 2.0, 5.0]).view(1, 1, 2, 2)
+    >>> correlation(image, 3 - 2 * image).round()
     tensor([-1.])
     """
     _same(a, b)
@@ -50,8 +50,8 @@ def ssim(a: Float[Tensor, "n c h w"], b: Float[Tensor, "n c h w"]) -> Float[Tens
     Raises:
         DataError: the two have different shapes.
 
-    >>> picture = torch.rand(1, 3, 16, 16)
-    >>> ssim(picture, picture)
+    >>> image = torch.rand(1, 3, 16, 16)
+    >>> ssim(image, image)
     tensor([1.])
     """
     _same(a, b)

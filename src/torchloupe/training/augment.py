@@ -65,24 +65,24 @@ def augment(
     if reach:
         padded = F.pad(images.float(), (reach,) * 4, mode="reflect").to(torch.uint8)
         images = crop(padded, draws.place, (h, w))
-    pictures = to_float(images, config.size)
+    batch = to_float(images, config.size)
     if config.cutout:
-        pictures = cut_out(pictures, draws.hole, config.cutout)
-    return pictures
+        batch = cut_out(batch, draws.hole, config.cutout)
+    return batch
 
 
-def cut_out(pictures: Float[Tensor, "b c h w"], hole: Float[Tensor, "b 2"], side: int) -> Float[Tensor, "b c h w"]:
+def cut_out(images: Float[Tensor, "b c h w"], hole: Float[Tensor, "b 2"], side: int) -> Float[Tensor, "b c h w"]:
     """Grey out a square of `side` pixels in each picture (DeVries & Taylor 2017); it may hang over the border.
 
     >>> cut_out(torch.ones(1, 3, 4, 4), torch.tensor([[0.0, 0.0]]), 2)[0, 0].eq(0.5).sum().item()
     1
     """
-    h, w = pictures.shape[2:]
+    h, w = images.shape[2:]
     middle = torch.stack([hole[:, 0] * h, hole[:, 1] * w], 1).floor()
     near_y = _within(torch.arange(h, device=hole.device), middle[:, :1], side)
     near_x = _within(torch.arange(w, device=hole.device), middle[:, 1:], side)
     inside = near_y[:, None, :, None] & near_x[:, None, None, :]
-    return pictures.masked_fill(inside, 0.5)
+    return images.masked_fill(inside, 0.5)
 
 
 def _within(line: Tensor, middle: Tensor, side: int) -> Tensor:

@@ -162,31 +162,31 @@ PRESET_NOTES: dict[str, str] = {
 """What `--help` says of each preset, with the measured figures."""
 
 
-def resolve(config: TrainConfig, *, ours: bool, pictures: int) -> TrainConfig:
+def resolve(config: TrainConfig, *, ours: bool, images: int) -> TrainConfig:
     """Fill what was left open, by optimizer and by the number of train pictures.
 
     Muon rescales filters, which only networks with a normalisation behind each convolution allow: it is the
     default for those that come with torchloupe, AdamW for all others.
 
-    >>> config = resolve(TrainConfig(epochs=2, min_steps=100), ours=True, pictures=640)
+    >>> config = resolve(TrainConfig(epochs=2, min_steps=100), ours=True, images=640)
     >>> config.optimizer, config.lr, config.batch, config.epochs
     ('muon', 0.1, 16, 2.5)
     """
     kind = config.optimizer if config.optimizer != "auto" else "muon" if ours else "adamw"
     open_ = {name: value for name, value in DEFAULTS[kind].items() if getattr(config, name) is None}
-    batch = config.batch or min(250, max(16, 2 ** round(math.log2(pictures / 100))), pictures)
-    per_epoch, _ = steps_of(replace(config, batch=batch), pictures)
+    batch = config.batch or min(250, max(16, 2 ** round(math.log2(images / 100))), images)
+    per_epoch, _ = steps_of(replace(config, batch=batch), images)
     epochs = config.steps / per_epoch if config.steps else max(config.epochs, config.min_steps / per_epoch)
     return replace(config, optimizer=kind, batch=batch, epochs=epochs, **open_)  # type: ignore[arg-type]
 
 
-def steps_of(config: TrainConfig, pictures: int) -> tuple[int, int]:
+def steps_of(config: TrainConfig, images: int) -> tuple[int, int]:
     """Return the steps of an epoch and of the whole training; what does not fill a batch is left to the next epoch.
 
-    >>> steps_of(TrainConfig(epochs=2.5, batch=20), pictures=90)
+    >>> steps_of(TrainConfig(epochs=2.5, batch=20), images=90)
     (4, 10)
     """
-    per_epoch = max(1, pictures // (config.batch or max(1, pictures)))
+    per_epoch = max(1, images // (config.batch or max(1, images)))
     return per_epoch, max(1, round(per_epoch * config.epochs))
 
 

@@ -52,14 +52,14 @@ def convolution_rate(amp: str = "auto") -> float:
     return work / best
 
 
-def seconds_for(net: nn.Module, side: tuple[int, int], config: TrainConfig, pictures: int, amp: str = "auto") -> float:
+def seconds_for(net: nn.Module, side: tuple[int, int], config: TrainConfig, images: int, amp: str = "auto") -> float:
     """Estimate the seconds that a training takes on this CPU, for a train split of so many pictures.
 
     >>> seconds_for(nn.Conv2d(3, 8, 3), (32, 32), TrainConfig(), 1000) > 0
     True
     """
     small = min(1.0, (config.low_size / min(side)) ** 2) if config.low_size else 1.0
-    seen = config.epochs * pictures * (1 - config.low_until + config.low_until * small)
+    seen = config.epochs * images * (1 - config.low_until + config.low_until * small)
     return BACKWARD * forward_flops(net, side) * seen / (convolution_rate(amp) * MEMORY_BOUND)
 
 
@@ -68,7 +68,7 @@ def training_seconds(dataset: Dataset, config: TrainConfig, device: str = "cpu",
 
     >>> from torchloupe.training.config import resolve
     >>> from torchloupe.data.drawn.shapes import shapes
-    >>> config = resolve(TrainConfig(model="resnet20"), ours=True, pictures=10)
+    >>> config = resolve(TrainConfig(model="resnet20"), ours=True, images=10)
     >>> training_seconds(shapes(train=10, test=10), config) > 0
     True
     """

@@ -165,8 +165,8 @@ class Run:
 
     def _augmented(self, index: Tensor) -> Tensor:
         low = self.step < self.config.low_until * self.steps
-        pictures = augment(self.images[index], self.draws.take(index), self.config, low=low)
-        return pictures.contiguous(memory_format=torch.channels_last)
+        images = augment(self.images[index], self.draws.take(index), self.config, low=low)
+        return images.contiguous(memory_format=torch.channels_last)
 
     @contextmanager
     def _clock(self) -> Iterator[None]:

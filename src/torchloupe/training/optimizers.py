@@ -13,7 +13,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torchloupe.training.config import FINE_TUNE, TrainConfig
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
-COLOURS, LARGE = 4, 5
+COLORS, LARGE = 4, 5
 """Filters that see pictures take at most so many channels; those at least so wide are worth smoothing."""
 
 
@@ -119,7 +119,7 @@ def build_optimizers(net: nn.Module, config: TrainConfig, fast: set[nn.Parameter
     weights: all others then learn at a tenth of their rate.
 
     >>> from torchloupe.training.config import resolve
-    >>> config = resolve(TrainConfig(optimizer="sgd"), ours=True, pictures=9)
+    >>> config = resolve(TrainConfig(optimizer="sgd"), ours=True, images=9)
     >>> [type(optimizer).__name__ for optimizer in build_optimizers(nn.Conv2d(3, 4, 3), config)]
     ['SGD']
     """
@@ -135,7 +135,7 @@ def build_optimizers(net: nn.Module, config: TrainConfig, fast: set[nn.Parameter
     lr, decay = config.lr, config.weight_decay
     if config.optimizer == "muon":
         plain = groups(rest, config.lr_norm, decay) + groups(heads, config.lr_head, decay)
-        first = [p for p in filters if config.smooth and p.shape[1] <= COLOURS and min(p.shape[2:]) >= LARGE]
+        first = [p for p in filters if config.smooth and p.shape[1] <= COLORS and min(p.shape[2:]) >= LARGE]
         others = [p for p in filters if not any(p is other for other in first)]
         parts = [{"params": ps, "smooth": smooth} for ps, smooth in ((others, 0.0), (first, config.smooth)) if ps]
         muon: list[Optimizer] = [Muon(parts, lr * slow, config.momentum)] if parts else []

@@ -49,7 +49,7 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
         config = replace(config, size=config.size or old.size, mean=config.mean or old.mean, std=config.std or old.std)
     if old is not None and config.model == TrainConfig.model:
         config = replace(config, model=old.model)
-    config = resolve(config, ours=not is_reference(config.model), pictures=len(train))
+    config = resolve(config, ours=not is_reference(config.model), images=len(train))
     about = describe(dataset, config, old)
     torch.manual_seed(seed_for(config, "init"))
     bare = build_bare(about)
@@ -132,14 +132,14 @@ def try_out(network: Network, split: Split, config: TrainConfig, device: torch.d
     """
     from torchloupe.data.tensors import to_float
 
-    pictures = to_float(split.images[:1].to(device), config.size)
+    images = to_float(split.images[:1].to(device), config.size)
     try:
         with torch.no_grad():
-            network(pictures)
+            network(images)
     except LoupeError:
         raise
     except Exception as error:
-        shape = " x ".join(map(str, pictures.shape[1:]))
+        shape = " x ".join(map(str, images.shape[1:]))
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the network {config.model!r} fails on a picture of {shape}: {cause}. Try --size.") from error
     network.check = False

@@ -163,8 +163,8 @@ def test_balanced_named_and_described(data: Dataset) -> None:
 
 def test_colour_does_not_tell_the_class(data: Dataset) -> None:
     """One-way analysis of variance of mean colours, and a linear classifier on colour histograms."""
-    colour = data.train.images.double().mean((2, 3))
-    groups = torch.stack([colour[data.train.labels == k] for k in range(CLASS)])
+    color = data.train.images.double().mean((2, 3))
+    groups = torch.stack([color[data.train.labels == k] for k in range(CLASS)])
     between, within = groups.shape[1] * groups.mean(1).var(0), groups.var(1).mean(0)
     assert (between / within < 2.42).all()  # the 99 % point of F(9, 2990)
 

@@ -112,10 +112,10 @@ def unpack(folder: Path, files: dict[str, bytes]) -> Path:
 def planes(rows: Array) -> Array:
     """Red, green and blue plane of each row: worked out by position, not by reshaping as the reader does."""
     found = np.zeros((len(rows), 3, 32, 32), np.uint8)
-    for colour in range(3):
+    for color in range(3):
         for line in range(32):
-            start = 1024 * colour + 32 * line
-            found[:, colour, line] = rows[:, start : start + 32]
+            start = 1024 * color + 32 * line
+            found[:, color, line] = rows[:, start : start + 32]
     return found
 
 

@@ -37,8 +37,8 @@ def test_lossless_webp_comes_back_as_it_was(pixels: Array) -> None:
 
 
 def test_grey_fills_all_channels(pixels: Array) -> None:
-    grey = pixels[..., 0]
-    assert np.array_equal(decode(packed(Image.fromarray(grey))), np.stack([grey] * 3, axis=2))
+    gray = pixels[..., 0]
+    assert np.array_equal(decode(packed(Image.fromarray(gray))), np.stack([gray] * 3, axis=2))
 
 
 def test_one_bit_is_black_and_white() -> None:
@@ -104,9 +104,9 @@ def test_grey_with_alpha_is_laid_on_white() -> None:
     [((0, 255, 255, 0), (255, 0, 0)), ((255, 0, 255, 0), (0, 255, 0)), ((0, 0, 0, 255), (0, 0, 0))],
 )
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
-def test_cmyk(ink: tuple[int, ...], colour: tuple[int, ...], kind: str) -> None:
+def test_cmyk(ink: tuple[int, ...], color: tuple[int, ...], kind: str) -> None:
     found = decode(packed(Image.new("CMYK", (16, 16), ink), kind))
-    assert np.abs(found.astype(int) - colour).max() <= 3
+    assert np.abs(found.astype(int) - color).max() <= 3
 
 
 UPRIGHT = {
@@ -159,7 +159,7 @@ def test_large_jpeg_is_shrunk_right() -> None:
 
 
 def test_first_frame_of_an_animation() -> None:
-    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (3, 3), color) for color in ("red", "blue")]
     data = packed(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode(data)[1, 1].tolist() == [255, 0, 0]
 

@@ -27,8 +27,8 @@ def test_train_and_test_come_back_as_written(tmp_path: Path, make: Callable[[Pat
         assert len(split) == count
         for image, label, name in zip(split.images, split.labels, split.names, strict=True):
             assert data.classes[int(label)] == name.split("/")[-2]  # by name: the test folder's order is another
-            with Image.open(io.BytesIO(files[name if name.startswith("pets/") else f"pets/{name}"])) as picture:
-                assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(np.array(picture)))
+            with Image.open(io.BytesIO(files[name if name.startswith("pets/") else f"pets/{name}"])) as shown:
+                assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(np.array(shown)))
     assert counts(data.train, data.classes) == {"cat": 3, "dog": 3}
 
 
@@ -141,7 +141,7 @@ def test_real_pictures(real_data: Path) -> None:
     assert set(counts(data.train, data.classes).values()) == {5000}
     assert np.allclose(data.std, (0.245, 0.243, 0.261), atol=1e-3)
     member = "test/ship/0123.jpg"
-    with zipfile.ZipFile(data.source) as archive, Image.open(io.BytesIO(archive.read(member))) as picture:
+    with zipfile.ZipFile(data.source) as archive, Image.open(io.BytesIO(archive.read(member))) as image:
         row = data.test.names.index(member)
-        assert torch.equal(data.test.images[row].permute(1, 2, 0), torch.from_numpy(np.array(picture.convert("RGB"))))
+        assert torch.equal(data.test.images[row].permute(1, 2, 0), torch.from_numpy(np.array(image.convert("RGB"))))
         assert data.classes[int(data.test.labels[row])] == "ship"

@@ -53,18 +53,18 @@ def draw(
 ) -> tuple[UInt8[np.ndarray, "n 3 size size"], Bool[np.ndarray, "n size size"]]:
     """Draw one picture a row from its class and its two rows of numbers in [0, 1); return pictures and masks.
 
-    >>> pictures, masks = draw(np.array([1]), np.full((1, FIGURE_DRAWS), 0.5), np.full((1, GROUND_DRAWS), 0.5), 16)
-    >>> pictures.shape, pictures.dtype, int(masks.sum())
+    >>> images, masks = draw(np.array([1]), np.full((1, FIGURE_DRAWS), 0.5), np.full((1, GROUND_DRAWS), 0.5), 16)
+    >>> images.shape, pictures.dtype, int(masks.sum())
     ((1, 3, 16, 16), dtype('uint8'), 44)
     """
     axis = ((2 * np.arange(size) + 1 - size) / size).astype(np.float32)
     grid = np.broadcast_to(axis, (len(labels), size, size)), np.broadcast_to(-axis[:, None], (len(labels), size, size))
     dice = Dice(figure)
     bright = dice.between(0, 1) < 0.5
-    picture = _ground(Dice(ground), bright, *grid)
-    colour, distance = _figure(dice, bright, labels, *grid)
-    _mix(picture, colour, edge(-distance, 2 / size))
-    return np.floor(np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), distance <= 0
+    image = _ground(Dice(ground), bright, *grid)
+    color, distance = _figure(dice, bright, labels, *grid)
+    _mix(image, color, edge(-distance, 2 / size))
+    return np.floor(np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), distance <= 0
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Dice:
         t = self.between(-tangent, tangent)
         return 2 * t / (1 + t * t), (1 - t * t) / (1 + t * t)
 
-    def colour(self, light: tuple[Field, Field], chroma: tuple[float, float]) -> Field:
+    def color(self, light: tuple[Field, Field], chroma: tuple[float, float]) -> Field:
         """Return one colour a picture, [b, 3, 1, 1], from its range of lightness and chroma in OKLCH and any hue."""
         L, c, (x, y) = self.between(*light), self.between(*chroma), self.direction()
         a, b = c * x, c * y
@@ -105,10 +105,10 @@ class Dice:
         return np.asarray(np.sqrt(np.clip(linear, 0, 1)), np.float32)  # nearly the gamma of sRGB, and exact
 
 
-def _mix(picture: Field, colour: Field | float, share: Field) -> None:
+def _mix(image: Field, color: Field | float, share: Field) -> None:
     """Lay `colour` over `picture` [b, 3, h, w] in place, `share` [b, h, w] of it."""
-    picture *= (1 - share)[:, None]  # not picture + share * (colour - picture): a share of 1 must leave nothing of it
-    picture += share[:, None] * colour
+    image *= (1 - share)[:, None]  # not picture + share * (colour - picture): a share of 1 must leave nothing of it
+    image += share[:, None] * color
 
 
 def _turn(x: Field, y: Field, c: Field, s: Field) -> tuple[Field, Field]:
@@ -132,17 +132,17 @@ def _ground(dice: Dice, bright: Bool[np.ndarray, "b 1 1"], x: Field, y: Field) -
     """Return the pictures without their figures, [b, 3, h, w]: a gradient, a pattern, then clutter."""
     tones = np.where(bright, 0.76, 0.20), np.where(bright, 0.97, 0.43)
     stray = np.where(bright, 0.68, 0.20), np.where(bright, 0.97, 0.52)
-    picture = np.broadcast_to(dice.colour(tones, (0, 0.09)), (len(x), 3, *x.shape[1:])).copy()
-    _mix(picture, dice.colour(tones, (0, 0.09)), np.clip(0.5 + 0.5 * _turn(x, y, *dice.direction())[0], 0, 1))
-    _mix(picture, dice.colour(tones, (0, 0.09)), _pattern(dice, x, y, (1.5, 4)) * dice.between(0.4, 0.9))
+    image = np.broadcast_to(dice.color(tones, (0, 0.09)), (len(x), 3, *x.shape[1:])).copy()
+    _mix(image, dice.color(tones, (0, 0.09)), np.clip(0.5 + 0.5 * _turn(x, y, *dice.direction())[0], 0, 1))
+    _mix(image, dice.color(tones, (0, 0.09)), _pattern(dice, x, y, (1.5, 4)) * dice.between(0.4, 0.9))
     for index in range(7):
         u, v = _turn(x - dice.between(-1, 1), y - dice.between(-1, 1), *dice.direction())
         if index % 2:
             distance = length(u, v * dice.between(1, 1.8)) - dice.between(0.06, 0.3)
         else:
             distance = np.maximum(np.abs(u) - dice.between(0.02, 0.07), np.abs(v) - dice.between(0.3, 1.2))
-        _mix(picture, dice.colour(stray, (0.02, 0.15)), edge(-distance, 2 / x.shape[-1]))
-    return picture
+        _mix(image, dice.color(stray, (0.02, 0.15)), edge(-distance, 2 / x.shape[-1]))
+    return image
 
 
 def _figure(
@@ -161,13 +161,13 @@ def _figure(
         near, far = figure(u[rows] * unit, v[rows] * unit)
         distance[rows], height[rows] = near / unit, far / unit
     tones = np.where(bright, 0.38, 0.70), np.where(bright, 0.58, 0.90)
-    colour = np.broadcast_to(dice.colour(tones, (0.10, 0.22)), (len(x), 3, *x.shape[1:])).copy()
-    _mix(colour, dice.colour(tones, (0.04, 0.22)), _pattern(dice, u, v, (3, 6)) * dice.between(0.3, 0.8))
-    _light(dice, colour, height * size)
-    return colour, distance * size
+    color = np.broadcast_to(dice.color(tones, (0.10, 0.22)), (len(x), 3, *x.shape[1:])).copy()
+    _mix(color, dice.color(tones, (0.04, 0.22)), _pattern(dice, u, v, (3, 6)) * dice.between(0.3, 0.8))
+    _light(dice, color, height * size)
+    return color, distance * size
 
 
-def _light(dice: Dice, colour: Field, height: Field) -> None:
+def _light(dice: Dice, color: Field, height: Field) -> None:
     """Shade `colour` in place by a lamp above, and put a highlight on it."""
     down, right = np.gradient(height * (height.shape[-1] / 2), axis=(1, 2))
     norm = np.sqrt(right * right + down * down + 1)
@@ -177,8 +177,8 @@ def _light(dice: Dice, colour: Field, height: Field) -> None:
     shine = np.maximum(down * ly - right * lx + lz + 1, 0) / (norm * 1.8515)  # towards halfway between lamp and eye
     for _ in range(5):
         shine = shine * shine
-    colour *= (glow + 0.65 * shade)[:, None]
-    _mix(colour, 1, gloss * shine)
+    color *= (glow + 0.65 * shade)[:, None]
+    _mix(color, 1, gloss * shine)
 
 
 def _split(seed: int, index: int, name: str, n: int, size: int) -> Split:

@@ -66,7 +66,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        return _from_deep_grey(image)
+        return _from_deep_gray(image)
     if image.mode == "F":
         raise ValueError("float pixels, whose range is unknown: save it with 8 or 16 bits")
     if image.has_transparency_data:
@@ -76,7 +76,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
+def _from_deep_gray(image: Image.Image) -> Image.Image:
     """Scale grey of 0 to 65,535 to 0 to 255; Pillow's own conversion would clip it at 255."""
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 0xFFFF:

@@ -42,15 +42,15 @@ def parts_of(name: str) -> Parts | None:
     """
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    if not parts or hidden or name.startswith("/") or not is_picture(parts[-1]):
+    if not parts or hidden or name.startswith("/") or not is_image_file(parts[-1]):
         return None
     return parts
 
 
-def is_picture(file: str) -> bool:
+def is_image_file(file: str) -> bool:
     """Say whether a file is a picture, going by its suffix.
 
-    >>> is_picture("a.jpeg"), is_picture("Thumbs.db"), is_picture("README")
+    >>> is_image_file("a.jpeg"), is_image_file("Thumbs.db"), is_image_file("README")
     (True, False, False)
     """
     return "." in file and file[file.rindex(".") :].lower() in SUFFIXES

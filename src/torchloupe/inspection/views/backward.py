@@ -42,16 +42,16 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
             for c, i, n in zip(result.channel.tolist(), result.image.tolist(), result.kept.tolist(), strict=True)
         ]
         return pages(Sheet(cells, captions, title, note(about, said)))
-    pictures = rgb(result.images[result.image])
+    images = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]
     if result.randomized is None:
-        together = torch.stack([pictures, shown], 1)
+        together = torch.stack([images, shown], 1)
         captions = [text for name in names for text in (name, "")]
         return pages(
             Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), 8, 2, ("picture", "signal")), 64
         )
     random = signed(result.randomized.signal, look.scale or "per_picture")
-    together = torch.stack([pictures, shown, random], 1)
+    together = torch.stack([images, shown, random], 1)
     captions = [text for name in names for text in (name, "", "")]
     heads = ("picture", "trained", "randomized")
     columns = 12 if len(names) > 8 else 6 if len(names) > 2 else 3

@@ -24,11 +24,11 @@ def _maps(result: FeatureMaps, image: int, look: FigureStyle, about: dict[str, A
     values = result.maps[image].float()
     low, high, said, ends = _range(values, look)
     name = look.cmap or "viridis"
-    coloured = tinted(values, name, low, high)
+    colored = tinted(values, name, low, high)
     if look.overlay:
-        coloured = _laid_over(coloured, result.images[image].expand(len(coloured), -1, -1, -1))
+        colored = _laid_over(colored, result.images[image].expand(len(colored), -1, -1, -1))
     cells: list[Tensor | None] = [
-        None if dead else cell for cell, dead in zip(coloured, result.dead.tolist(), strict=True)
+        None if dead else cell for cell, dead in zip(colored, result.dead.tolist(), strict=True)
     ]
     captions = [
         f"{unit(about, channel)}{'  dead' if dead else ''}"
@@ -69,16 +69,16 @@ def _pca(result: FeatureMaps, about: dict[str, Any]) -> Sheet:
     factor = max(1, round(height / small.shape[2]))
     large = small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     over = _overlay(result)
-    pictures = rgb(result.images.float())
-    cells = [cell for three in zip(pictures, large, over, strict=True) for cell in three]
-    names = [called(about, i) for i in range(len(pictures))]
+    images = rgb(result.images.float())
+    cells = [cell for three in zip(images, large, over, strict=True) for cell in three]
+    names = [called(about, i) for i in range(len(images))]
     captions = [text for name in names for text in (name, "", "")]
     said = (
         "PCA: the three directions in which the maps vary most, as red, green, blue, each between its 1st and 99th "
         "percentile over all pictures; activity: mean of the maps' absolute values, laid over the picture, from zero "
         "to its own maximum"
     )
-    columns = 3 if len(pictures) < 3 else 6 if len(pictures) < 9 else 12
+    columns = 3 if len(images) < 3 else 6 if len(images) < 9 else 12
     heads = ("picture", "PCA", "activity")
     return Sheet(cells, captions, heading(about, "PCA"), note(about, said), columns, 3, heads, side=max(width, 96))
 
@@ -90,8 +90,8 @@ def _overlay(result: FeatureMaps) -> Tensor:
     return _laid_over(tinted(strength, "inferno", torch.zeros_like(highest), highest), result.images)
 
 
-def _laid_over(coloured: Tensor, pictures: Tensor) -> Tensor:
+def _laid_over(colored: Tensor, images: Tensor) -> Tensor:
     """Lay coloured maps over grey pictures, positions enlarged to the pictures' size without smoothing."""
-    heat = torch.nn.functional.interpolate(coloured.float() / 255, pictures.shape[2:], mode="nearest")
-    grey = pictures.float().mean(1, keepdim=True).expand_as(heat)
-    return rgb(0.45 * grey + 0.55 * heat)
+    heat = torch.nn.functional.interpolate(colored.float() / 255, images.shape[2:], mode="nearest")
+    gray = images.float().mean(1, keepdim=True).expand_as(heat)
+    return rgb(0.45 * gray + 0.55 * heat)

@@ -15,11 +15,11 @@ from torchloupe.inspection.views.common import heading, note
 def view(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of a convolution's filters."""
     if result.weight.shape[1] in (1, 3):
-        return _colours(result, look, about)
+        return _colors(result, look, about)
     return _kernels(result, look, about)
 
 
-def _colours(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
+def _colors(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     weight = result.weight.float()
     scale = look.scale or "per_picture"
     if scale == "per_picture":

@@ -35,9 +35,9 @@ def view(result: TopExamples, look: FigureStyle, about: dict[str, Any]) -> list[
 
 def _lit(result: TopExamples) -> Tensor:
     """Dim each picture outside its box."""
-    pictures = rgb(result.pictures.float() / 255).float()
-    height, width = pictures.shape[-2:]
+    images = rgb(result.images.float() / 255).float()
+    height, width = images.shape[-2:]
     rows, columns = torch.arange(height), torch.arange(width)
     top, left, bottom, right = (result.box[..., i, None] for i in range(4))
     inside = ((rows >= top) & (rows < bottom))[..., :, None] & ((columns >= left) & (columns < right))[..., None, :]
-    return torch.where(inside[:, :, None], pictures, 0.35 * pictures + 0.25 * 255).round().to(torch.uint8)
+    return torch.where(inside[:, :, None], images, 0.35 * images + 0.25 * 255).round().to(torch.uint8)

@@ -185,7 +185,7 @@ def _data(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str
     film = None
     if index and (made := contents.learned) is not None:
         sprites |= {"learned-filters": made.filters} if made.filters else {}
-        sprites |= {"learned-pictures": made.pictures} if made.pictures else {}
+        sprites |= {"learned-pictures": made.images} if made.images else {}
         film = {
             "epochs": [moment.epoch for moment in made.moments],
             "layer": made.layer,

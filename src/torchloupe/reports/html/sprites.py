@@ -34,31 +34,31 @@ class Sprite:
         return {"w": self.width, "h": self.height, "columns": self.columns, "n": self.count, "webp": text}
 
 
-def reduced(pictures: UInt8[Tensor, "n 3 h w"], most: int = MOST) -> UInt8[Tensor, "n 3 h2 w2"]:
+def reduced(images: UInt8[Tensor, "n 3 h w"], most: int = MOST) -> UInt8[Tensor, "n 3 h2 w2"]:
     """Bring pictures to a longest side of at most `most`, by the mean over areas; smaller ones stay as they are.
 
     >>> reduced(torch.zeros(1, 3, 224, 112, dtype=torch.uint8)).shape
     torch.Size([1, 3, 112, 56])
     """
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     scale = most / max(height, width)
     if scale >= 1:
-        return pictures
+        return images
     sides = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.interpolate(pictures.float(), sides, mode="area").round().to(torch.uint8)
+    return F.interpolate(images.float(), sides, mode="area").round().to(torch.uint8)
 
 
-def sprite(pictures: UInt8[Tensor, "n 3 h w"]) -> Sprite:
+def sprite(images: UInt8[Tensor, "n 3 h w"]) -> Sprite:
     """Put pictures of one size into one file; without loss up to 64 pixels a side.
 
     >>> sprite(torch.zeros(5, 3, 8, 8, dtype=torch.uint8)).columns
     3
     """
-    n, _, height, width = pictures.shape
+    n, _, height, width = images.shape
     columns = max(1, round((n * height / width) ** 0.5 + 0.49)) if n else 1
     rows = max(1, -(-n // columns))
     canvas = torch.zeros(rows * columns, 3, height, width, dtype=torch.uint8)
-    canvas[:n] = pictures
+    canvas[:n] = images
     whole = canvas.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2).reshape(rows * height, -1, 3)
     exact = max(height, width) <= EXACT
     return Sprite(width, height, columns, n, webp(whole, exact=exact))
@@ -97,15 +97,15 @@ class Pool:
 
     def __init__(self) -> None:
         self.places: dict[int, int] = {}
-        self.pictures: list[Tensor] = []
+        self.images: list[Tensor] = []
 
-    def place(self, index: int, picture: UInt8[Tensor, "3 h w"]) -> int:
+    def place(self, index: int, image: UInt8[Tensor, "3 h w"]) -> int:
         """Return the tile of the picture of that number."""
         if index not in self.places:
-            self.places[index] = len(self.pictures)
-            self.pictures.append(reduced(picture[None])[0])
+            self.places[index] = len(self.images)
+            self.images.append(reduced(image[None])[0])
         return self.places[index]
 
     def sprite(self) -> Sprite | None:
         """Return the file of all of them; None if there are none."""
-        return sprite(torch.stack(self.pictures)) if self.pictures else None
+        return sprite(torch.stack(self.images)) if self.images else None

@@ -65,12 +65,12 @@ def hand_in(
     from torchloupe.reports.report import sample_images
 
     samples = sample_images(studied, pictures, SAMPLES, seed)
-    seen = outside(studied, TIERS[0].pictures)
+    seen = outside(studied, TIERS[0].images)
     suffix = "pdf" if kind == "latex" else "png"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         made, refused = _figures(studied, samples, seen, folder, suffix, seed, progress)
-        rows = layer_table(studied, 2000, picture=samples.pictures)
+        rows = layer_table(studied, 2000, image=samples.images)
         words = {
             "title": studied.title,
             "figures": made,
@@ -162,7 +162,7 @@ def _jobs(studied: Subject, samples: Images, seen: Outside | None, seed: int) ->
         said = f"Confusion matrix: {seen.figures['n']:,} test pictures of {seen.figures['data']}."
         yield "confusion", said, lambda path: _saved(confusion(counts, seen.classes, ""), path)
     first, last = _ends(studied, samples)
-    one = Images(samples.pictures[:1], samples.names[:1], None)
+    one = Images(samples.images[:1], samples.names[:1], None)
     if first:
         yield "filters", f"Filters of {first}, each on its own scale.", _shown(studied, "filters", first, None, seed)
         yield "maps", f"Maps of {first} for one picture.", _shown(studied, "feature-maps", first, one, seed, 1)
@@ -182,7 +182,7 @@ def _jobs(studied: Subject, samples: Images, seen: Outside | None, seed: int) ->
     for rule, said in (("deconvnet", "Deconvolution"), ("guided", "Guided backpropagation"), ("gradient", "Gradient")):
         text = f"{said} from {last}: picture, trained network, random weights."
         yield rule, text, _shown(studied, rule, last, samples, seed)
-    if studied.pictures() is not None:
+    if studied.split() is not None:
         said = f"Test pictures that drive units of {last} most; dimmed: what the strongest position cannot see."
         yield "examples", said, _shown(studied, "top-examples", last, None, seed, channels=units[:8])
 
@@ -208,7 +208,7 @@ def _ends(studied: Subject, samples: Images) -> tuple[str, str]:
     found = []
     for word in ("first", "last"):
         try:
-            found.append(resolve(studied.model, word, samples.pictures[:1]))
+            found.append(resolve(studied.model, word, samples.images[:1]))
         except LoupeError:
             found.append("")
     return found[0], found[1]
@@ -216,7 +216,7 @@ def _ends(studied: Subject, samples: Images) -> tuple[str, str]:
 
 def _middle(studied: Subject, samples: Images) -> list[str]:
     """Return the layer in the middle of those that a report shows."""
-    layers = [layer for layer in layers_of(studied.model, samples.pictures[:1])[0] if layer != OUTPUT]
+    layers = [layer for layer in layers_of(studied.model, samples.images[:1])[0] if layer != OUTPUT]
     return [layers[len(layers) // 2]] if len(layers) > 2 else []
 
 

@@ -17,7 +17,7 @@ from torchloupe.reports.html.sprites import reduced, sprite
 from torchloupe.reports.html.tables import RULES
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import units_of
-from torchloupe.reports.sections.units import Layer, ablated, cards, driven, mapped, maximised, plain
+from torchloupe.reports.sections.units import Layer, ablated, cards, driven, mapped, maximized, plain
 from torchloupe.synthesis.similarity import correlation
 
 CLASSES = 10
@@ -31,19 +31,19 @@ PARTS = 8
 def all_layers(making: Making) -> list[Layer]:
     """Make every layer of the plan."""
     studied, model = making.studied, making.studied.model
-    picture = making.samples.pictures[:1]
+    image = making.samples.images[:1]
     layers = making.plan.layers
     every = list(layers)
-    looked_at = making.plan.amount.pictures
+    looked_at = making.plan.amount.images
     known = making.attempt("health", "all", lambda: studied.health(every, most=looked_at)) or {}
     split = making.split()
     if split is None:
-        looked = (making.samples.pictures * 255).round().to(torch.uint8)
+        looked = (making.samples.images * 255).round().to(torch.uint8)
     else:
         looked = split.images[spread_out(len(split), COMPARED)]
     near = making.attempt("near-duplicates", "all", lambda: nearest(model, looked, every, size=studied.size)) or {}
     counted = looked_at if known else 0
-    table = layer_table(studied, counted, layers=every, picture=picture, attempt=making.attempt)
+    table = layer_table(studied, counted, layers=every, image=image, attempt=making.attempt)
     blocks = [layer for layer in layers if layer != OUTPUT]
     found = []
     for layer, row in zip(layers, table, strict=True):
@@ -69,7 +69,7 @@ def _facts(row: LayerRow, near: Nearest | None) -> Layer:
 def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near: Nearest | None, last: bool) -> Layer:
     model = making.studied.model
     health = known.get(layer)
-    shown = making.show("feature-maps", layer, making.samples.pictures[:1])
+    shown = making.show("feature-maps", layer, making.samples.images[:1])
     count = int(shown.maps.shape[1]) if shown is not None else 0
     most = making.plan.amount.units
     if layer == OUTPUT and most is not None:
@@ -83,7 +83,7 @@ def _layer(making: Making, layer: str, found: Layer, known: dict[str, Any], near
     if not units:
         making.step(PARTS)
         return found
-    for part in (_filters, mapped, driven, maximised):
+    for part in (_filters, mapped, driven, maximized):
         part(making, layer, units, found)
         making.step()
     ablated(making, layer, units, found, last)

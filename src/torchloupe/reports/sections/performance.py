@@ -78,13 +78,13 @@ class Outside:
         return line_chart(series, x_label="confidence", percent=True, y_range=(0, 1), width=300, height=260, ends=False)
 
 
-def outside(studied: Subject, pictures: int, progress: Progress | None = None) -> Outside | None:
+def outside(studied: Subject, images: int, progress: Progress | None = None) -> Outside | None:
     """Return the figures of the network's test, measured if they are not kept; None without data or kept figures.
 
     `pictures`: test pictures looked at, at most, if it has to be measured.
     """
-    dataset, split = studied.dataset(), studied.pictures()
-    chosen = spread_out(0 if split is None else len(split), pictures)
+    dataset, split = studied.dataset(), studied.split()
+    chosen = spread_out(0 if split is None else len(split), images)
     for folder in _folders(studied):
         if found := _kept(folder, studied, dataset, len(chosen)):
             return found
@@ -146,7 +146,7 @@ def _kept(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -
             return None
         rows = list(csv.reader(io.StringIO((folder / "confusion.csv").read_text(encoding="utf-8"))))
         confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])
-        split = None if dataset is None else studied.pictures()
+        split = None if dataset is None else studied.split()
         return Outside(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
     return None
 

@@ -53,7 +53,7 @@ class Learned:
     units: tuple[int, ...]
     filters: dict[str, Any] | None
     """Sprite: the filters of the first moment, then of the next."""
-    pictures: dict[str, Any] | None
+    images: dict[str, Any] | None
     filter_count: int
     film: dict[str, str]
     """Name -> looping animation, base64 of WebP."""
@@ -99,7 +99,7 @@ def learned(making: Making) -> Learned | None:
         "seed": making.seed,
         "steps": amount.steps,
         "learned": amount.learned,
-        "probe": min(PROBE, amount.pictures),
+        "probe": min(PROBE, amount.images),
     }
     made = making.attempt(
         "how it learned",
@@ -116,13 +116,13 @@ def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> di
     if len(states) < 2:
         return None
     studied, amount = making.studied, making.plan.amount
-    known = (studied.health([layer], most=amount.pictures) or {}).get(layer)
+    known = (studied.health([layer], most=amount.images) or {}).get(layer)
     count = 0 if known is None else len(known.best)
     units = list(units_of(count, amount.learned, known)[0])
     statistics, _ = studied.statistics()
     maximize = load_function(find_method("maximize").compute)
     chosen, labels = _probe(making)
-    split = studied.pictures()
+    split = studied.split()
     rows: dict[str, list[Tensor]] = {"filters": [], "pictures": [], "right": [], "said": []}
     for _, path in states:
         network, _ = load_model(path, studied.origin.maker if studied.origin else None)
@@ -155,7 +155,7 @@ def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> di
 def _probe(making: Making) -> tuple[Tensor, Tensor]:
     """Return numbers and labels of the test pictures that every snapshot answers."""
     studied = making.studied
-    dataset, split = studied.dataset(), studied.pictures()
+    dataset, split = studied.dataset(), studied.split()
     none = torch.empty(0, dtype=torch.int64)
     if dataset is None or split is None:
         return none, none
@@ -163,7 +163,7 @@ def _probe(making: Making) -> tuple[Tensor, Tensor]:
         labels = labels_of(studied.model, split.labels, dataset.classes)
     except LoupeError:
         return none, none
-    chosen = stratified(labels, min(PROBE, making.plan.amount.pictures), making.seed)
+    chosen = stratified(labels, min(PROBE, making.plan.amount.images), making.seed)
     return chosen, labels[chosen]
 
 
@@ -181,7 +181,7 @@ def _filters(network: nn.Module) -> Tensor | None:
 def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Learned:
     """Put what was seen into pictures."""
     epochs = made["epoch"].tolist()
-    filters = pictures = None
+    filters = images = None
     film = {}
     if "filters" in made:
         shown = torch.stack([stretched(weight) for weight in made["filters"]])
@@ -191,7 +191,7 @@ def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Lea
         shown = made["pictures"]
         small = reduced(shown.flatten(0, 1))
         shown = small.view(*shown.shape[:2], *small.shape[1:])
-        pictures = sprite(shown.flatten(0, 1)).plain()
+        images = sprite(shown.flatten(0, 1)).plain()
         film["pictures"] = _animated(shown, 4, max(1, 96 // shown.shape[-1]))
     mended = _mended(making, made) if "right" in made else [()] * len(epochs)
     right = made["right"].double().mean(1).tolist() if "right" in made else [None] * len(epochs)
@@ -203,7 +203,7 @@ def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Lea
         about["layer"],
         units,
         filters,
-        pictures,
+        images,
         count,
         film,
         len(made.get("index", ())),
@@ -214,7 +214,7 @@ def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Lea
 
 def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, str, str, str], ...]]:
     """Return for each moment the pictures that were wrong then and right from the next moment on."""
-    split, model = making.studied.pictures(), making.studied.model
+    split, model = making.studied.split(), making.studied.model
     right = made["right"].bool()
     if split is None or not isinstance(model, Network):
         return [()] * len(right)

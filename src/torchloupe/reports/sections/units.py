@@ -15,7 +15,7 @@ from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.evaluation.duplicates import Nearest
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.figures.colors import rgb, signed, tinted
-from torchloupe.inspection.inputs import Images, coloured, fallback, from_split
+from torchloupe.inspection.inputs import Images, colored, fallback, from_split
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.views.backward import crop
 from torchloupe.models.network import Network
@@ -54,7 +54,7 @@ def cards(units: Sequence[int], known: ChannelHealth | None, near: Nearest | Non
     return found
 
 
-def maximised(making: Making, layer: str, units: list[int], found: Layer) -> None:
+def maximized(making: Making, layer: str, units: list[int], found: Layer) -> None:
     """Add the pictures that drive each unit most."""
     amount = making.plan.amount
     steps = {"copies": amount.copies, "steps": amount.steps, "canvas": making.canvas}
@@ -85,9 +85,9 @@ def driven(making: Making, layer: str, units: list[int], found: Layer) -> None:
     looked: Any = split
     if split is None:
         every = fallback(making.studied.size)
-        every = making.samples if every is None else coloured(every, making.studied.model)
-        pictures = (every.pictures * 255).round().to(torch.uint8)
-        looked = Split(pictures, torch.zeros(len(pictures), dtype=torch.int64), every.captions)
+        every = making.samples if every is None else colored(every, making.studied.model)
+        images = (every.images * 255).round().to(torch.uint8)
+        looked = Split(images, torch.zeros(len(images), dtype=torch.int64), every.captions)
     count = min(making.plan.amount.examples, len(looked.images))
     shown = making.show("top-examples", layer, looked, channels=units, count=count)
     if shown is None:
@@ -99,7 +99,7 @@ def driven(making: Making, layer: str, units: list[int], found: Layer) -> None:
     for i, card in enumerate(found["units"]):
         card["top"] = [
             {
-                "p": pool.place(int(index[i, k]), shown.pictures[i, k]),
+                "p": pool.place(int(index[i, k]), shown.images[i, k]),
                 "a": plain(shown.activation[i, k]),
                 "b": [round(v / side, 4) for v, side in zip(box, (height, width, height, width), strict=True)],
                 "n": shown.names[i][k],
@@ -118,8 +118,8 @@ def _walked(making: Making, layer: str, units: list[int], looked: Split, top: Re
     traced = min(making.plan.amount.traced, top.index.shape[1])
     which = top.index[:, :traced].flatten().tolist()
     classes = [""] * (int(looked.labels.max()) + 1)
-    pictures = from_split(looked, which, "test", classes, making.studied.size)
-    given = Images(pictures.pictures, pictures.names, None)
+    images = from_split(looked, which, "test", classes, making.studied.size)
+    given = Images(images.images, images.names, None)
     channel = torch.tensor(units).repeat_interleave(traced)
     position = top.position[:, :traced].flatten(0, 1)
     shown = making.show("deconvnet", layer, given, channels=channel, position=position, twin=False)
@@ -155,7 +155,7 @@ def ablated(making: Making, layer: str, units: list[int], found: Layer, last: bo
     dataset, split = studied.dataset(), making.split()
     if layer == OUTPUT or not isinstance(studied.model, Network):
         return
-    site = making.attempt("ablation", layer, lambda: rectified(studied.model, layer, making.samples.pictures[:1]))
+    site = making.attempt("ablation", layer, lambda: rectified(studied.model, layer, making.samples.images[:1]))
     if site is None:
         return
     count = None if split is None else len(split) if last else min(making.plan.amount.ablated, len(split))
@@ -173,7 +173,7 @@ def ablated(making: Making, layer: str, units: list[int], found: Layer, last: bo
             "drop": result.drop,
             "class_drop": result.class_drop,
             "accuracy": torch.tensor(result.accuracy),
-            "pictures": torch.tensor(result.pictures),
+            "pictures": torch.tensor(result.images),
         }
 
     known = making.attempt("ablation", layer, lambda: studied.once(f"ablation-{layer}", about, make))
