@@ -47,7 +47,7 @@ def main() -> None:
             path = (given.keep or Path(scratch)) / f"{number}.html"
             made = write_report(studied, path, planned, samples, budget=given.budget)
             opened = sorted(opening(browser, made.path) for _ in range(OPENINGS))
-            units = sum(len(layer["units"]) for layer in made.contents.layers)
+            units = sum(len(layer.units) for layer in made.contents.layers)
             rows.append(
                 (
                     studied.title,

@@ -16,9 +16,10 @@ from typing import Any
 from torchloupe.checkpoints.file import read_tensors, save_tensors
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.inspection.subject import Subject, subject
+from torchloupe.reports.contents import Layer, Unit
 from torchloupe.reports.making import Making
 from torchloupe.reports.report import prepare
-from torchloupe.reports.sections.training_film import learned, snapshots
+from torchloupe.reports.sections.training_film import snapshots, training_film
 from torchloupe.reports.sections.units import ablated
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.files import atomic_write, read_json, write_json
@@ -75,9 +76,9 @@ def measured(studied: Subject) -> None:
     assert known is not None
     for layer in blocks:
         units = list(range(len(known[layer].best)))
-        ablated(making, layer, units, {"about": {}, "units": []}, last=layer == blocks[-1])
+        ablated(making, Layer(layer, "", units=[Unit(channel) for channel in units]), last=layer == blocks[-1])
         print(f"{layer}: {len(units)} units", flush=True)
-    assert learned(making) is not None and not making.refused, making.refused
+    assert training_film(making) is not None and not making.refused, making.refused
 
 
 def _data(about: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ A run is named by its folder. `model` is someone's own network that the run is o
 """
 
 import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +35,6 @@ from torchloupe.runtime.progress import Progress
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.journal import Listener
 from torchloupe.training.loop import train as learn
-
-Make = Callable[[Subject, Path], ReportFile]
-"""Writes a report of a network to a file."""
 
 
 @dataclass(frozen=True)
@@ -222,12 +218,11 @@ def report(
     device: str = "auto",
     offline: bool = True,
     skip_bad: bool = False,
-    make: Make | None = None,
+    quiet: bool = True,
 ) -> ReportFile | None:
     """Write the report of a run into its folder; None if it is there and of these weights: see `report_path`.
 
-    A report that lacked time is tried again. `make` writes it, by default `torchloupe.report` with the same budget and
-    seed.
+    A report that lacked time is tried again. `quiet`: nothing is printed on the way.
 
     Raises:
         ModelError: there is no such run, or it names code that may not run.
@@ -239,7 +234,7 @@ def report(
     known = _last_report(folder)
     if known and known["of"] == of and known["crc32"] == _crc(folder / known["path"]):
         return None
-    made = (make or _maker(budget, seed))(studied, folder / "report.html")
+    made = write_report(studied, folder / "report.html", budget=budget, seed=seed, quiet=quiet)
     whole = None if made.contents.late else of  # what lacked time is tried again the next time
     about = {"of": whole, "path": made.path.relative_to(folder).as_posix(), "crc32": _crc(made.path)}
     write_json(folder / "report.json", about)
@@ -253,10 +248,6 @@ def report_path(run: str | Path) -> Path | None:
     """
     known = _last_report(Path(run))
     return Path(run) / known["path"] if known else None
-
-
-def _maker(budget: float | None, seed: int) -> Make:
-    return lambda studied, out: write_report(studied, out, budget=budget, seed=seed)
 
 
 def _word(run: str | Path) -> str:

@@ -21,7 +21,7 @@ from torchloupe.inspection.subject import Subject
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import Plan
 from torchloupe.reports.report import contents_of, prepare, sample_images
-from torchloupe.reports.sections.training_film import learned
+from torchloupe.reports.sections.training_film import training_film
 from torchloupe.runtime.files import read_json
 
 NAMES = pytest.mark.parametrize("name", SHIPPED)
@@ -73,14 +73,14 @@ def test_a_report_without_data_is_whole(name: str) -> None:
     planned, _ = prepare(studied, budget=None)
     samples = sample_images(studied, (), SMALL.samples, 0)
     found = contents_of(studied, Plan(planned.layers, SMALL, 0.0, ()), samples)
-    assert found.outside is not None and found.outside.figures["n"] == 10_000 and not found.refused
-    assert found.learned is not None and len(found.learned.moments) > 3 and found.loss_chart and found.facts
+    assert found.performance is not None and found.performance.figures["n"] == 10_000 and not found.refused
+    assert found.film is not None and len(found.film.moments) > 3 and found.loss_chart and found.facts
     for layer in found.layers:
-        for card in layer["units"]:
-            assert len(card["classes"]) == 10 and card["max"][0]["r"] is not None and card["top"]
-            assert layer["name"] == OUTPUT or "drop" in card
-    blocks = [layer for layer in found.layers if layer["name"] != OUTPUT]
-    assert blocks[-1]["ablation"]["pictures"] == 10_000
+        for unit in layer.units:
+            assert len(unit.class_means) == 10 and unit.maximizing[0].ratio is not None and unit.examples
+            assert layer.name == OUTPUT or unit.drop is not None
+    blocks = [layer for layer in found.layers if layer.name != OUTPUT]
+    assert blocks[-1].ablated is not None and blocks[-1].ablated.images == 10_000
 
 
 def test_every_command_takes_it_by_name(run: Run) -> None:
@@ -113,12 +113,12 @@ def test_given_other_data_it_still_says_how_it_learned() -> None:
     for each in (without, studied):
         planned, _ = prepare(each, budget=None)
         making = Making(each, Plan(planned.layers, SMALL, 0.0, ()), sample_images(each, (), SMALL.samples, 0), 0, None)
-        film = learned(making)
+        film = training_film(making)
         assert film is not None and not making.refused
         films.append(film)
     old, new = films
     assert [moment.epoch for moment in new.moments] == [moment.epoch for moment in old.moments] and len(new.moments) > 3
-    assert new.filters == old.filters and new.images == old.images
+    assert new.strips == old.strips and set(new.strips) == {"filters", "maximize"}
     assert old.probe == 1000 and old.moments[-1].accuracy is not None
     assert new.probe == 0 and {(moment.accuracy, moment.mended) for moment in new.moments} == {(None, ())}
     home = SHIPPED["cifar10"].parent

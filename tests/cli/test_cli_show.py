@@ -99,7 +99,7 @@ def test_the_pictures_that_drive_a_channel_most(run: Run, home: Path) -> None:
     assert run("show", "top-examples", home / "run", *words[2:], "--count", "3", "--out", "t.png").code == 0
     (found, _), (top, _) = (read_tensors(Path(f"{name}.safetensors")) for name in "at")
     assert found["channel"].tolist() == [2, 2, 2, 0, 0, 0] and torch.equal(found["box"], top["box"].flatten(0, 1))
-    assert torch.equal((found["images"] * 255).round().to(torch.uint8), top["pictures"].flatten(0, 1))
+    assert torch.equal((found["images"] * 255).round().to(torch.uint8), top["images"].flatten(0, 1))
     before = Path("a.png").read_bytes()
     assert run("again", "a.json").code == 0 and Path("a.png").read_bytes() == before
 

@@ -55,12 +55,12 @@ def by_loop(net: nn.Sequential, images: Tensor, channel: int, rank: str) -> list
 
 
 def same(one: TopExamples, other: TopExamples) -> bool:
-    fields = ("channel", "index", "activation", "position", "box", "pictures")
+    fields = ("channel", "index", "activation", "position", "box", "images")
     return one.names == other.names and all(torch.equal(getattr(one, f), getattr(other, f)) for f in fields)
 
 
 @RANKS
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("channels", [None, [2, 0]])
 def test_against_a_loop_over_pictures(rank: str, gray: bool, channels: list[int] | None) -> None:
     net, data = chain(), split(gray=gray)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import torchloupe
-from contract import FAST, images, net, split
+from contract import FAST, net, split
+from contract import images as batch
 from torchloupe.errors import LayerError
 from torchloupe.inspection.catalog import METHODS, Method, load_function
 from torchloupe.inspection.result import tensors_of
@@ -165,7 +166,7 @@ def test_float32_is_close_to_float64(row: Method) -> None:
 
 @ROWS
 def test_a_wrong_layer_is_told_with_the_nearest(row: Method) -> None:
-    given: Any = images() if row.takes == "pictures" else split() if row.takes == "dataset" else None
+    given: Any = batch() if row.takes == "pictures" else split() if row.takes == "dataset" else None
     with pytest.raises(LayerError, match=r"no layer 'layer9'; did you mean"):
         run(row.name, net(), "layer9", given)
 

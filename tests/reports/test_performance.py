@@ -13,7 +13,7 @@ from torchloupe.checkpoints.open import Origin
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network, wrap
-from torchloupe.reports.sections.performance import outside
+from torchloupe.reports.sections.performance import performance
 
 
 def data_of(seed: int, name: str) -> Dataset:
@@ -39,16 +39,16 @@ def network(run: Path, own: Dataset) -> Network:
 def test_results_on_other_data_are_not_taken_for_the_runs_own(run_folder: Path, cache_folder: Path) -> None:
     own, other = data_of(0, "own"), data_of(1, "other")
     net = network(run_folder, own)
-    found = outside(Subject(net, other), 12)
+    found = performance(Subject(net, other), 12)
     assert found is not None and found.figures["data"] == "other" and not list(run_folder.iterdir())
-    assert outside(Subject(net), 12) is None, "the run's own data are gone, and were never tested on"
+    assert performance(Subject(net), 12) is None, "the run's own data are gone, and were never tested on"
     (spare,) = (cache_folder / "models").glob("test-*")
     for file in spare.iterdir():  # as an earlier version wrote `test RUN --data other`
         (run_folder / file.name).write_bytes(file.read_bytes())
-    assert outside(Subject(net), 12) is None
+    assert performance(Subject(net), 12) is None
     assert net.origin is not None
     config = replace(net.origin.config, data={**(net.origin.config.data or {}), "crc32": checksum(other)})
     net.origin = replace(net.origin, config=config)
-    taken = outside(Subject(net), 12)
+    taken = performance(Subject(net), 12)
     assert taken is not None and not taken.measured
     assert taken.figures == json.loads((run_folder / "test.json").read_text())

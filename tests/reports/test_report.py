@@ -5,7 +5,9 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import fields
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models import build
 from torchloupe.models.network import wrap
 from torchloupe.reports import report as package
+from torchloupe.reports.contents import Example, FromNoise, Inversions, Layer, Unit
 from torchloupe.reports.html.page import as_script, parts, whole
 from torchloupe.reports.html.sprites import EXACT, animation, reduced, sprite
 from torchloupe.reports.plan import TIERS, Plan, layers_of, plan, units_of
-from torchloupe.reports.report import prepare, sample_images, write
+from torchloupe.reports.report import left_out, prepare, sample_images, write
 from torchloupe.training.config import PRESETS
 
 
@@ -119,48 +122,60 @@ def test_json_in_a_script_ends_neither_the_script_nor_the_page() -> None:
 def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.ReportFile) -> None:
     contents = made.contents
     assert not contents.refused
-    assert [layer["name"] for layer in contents.layers] == [
+    assert [layer.name for layer in contents.layers] == [
         "conv1", "layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1", OUTPUT,
     ]  # fmt: skip
-    assert contents.outside is not None and contents.outside.figures["n"] == 40
+    assert contents.performance is not None and contents.performance.figures["n"] == 40
     assert contents.loss_chart and contents.accuracy_chart and contents.facts and contents.photos
     for layer in contents.layers:
-        inner = layer["name"] != OUTPUT
-        assert len(layer["units"]) == (5 if inner else 4) and layer["dead"] is not None
-        assert layer["about"]["max"]["settings"]["steps"] == SMALL.steps and layer["about"]["max"]["weights"]
-        for card in layer["units"]:
-            assert len(card["max"]) == 2 and len(card["top"]) == 4 and len(card["classes"]) == 4
-            assert (len(card.get("walk", [])), len(card.get("maps", []))) == ((2, 3) if inner else (0, 0))
-            assert ("drop" in card) is inner and ("filter" in card) is (layer["name"] == "conv1")
+        inner = layer.name != OUTPUT
+        assert len(layer.units) == (5 if inner else 4) and layer.dead is not None
+        assert layer.about["maximize"]["settings"]["steps"] == SMALL.steps and layer.about["maximize"]["weights"]
+        for unit in layer.units:
+            assert len(unit.maximizing) == 2 and len(unit.examples) == 4 and len(unit.class_means) == 4
+            assert (len(unit.backpropagated), len(unit.maps)) == ((2, 3) if inner else (0, 0))
+            assert (unit.drop is not None) is inner and (unit.filter is not None) is (layer.name == "conv1")
         if inner:
-            assert layer["ablation"]["pictures"] == (40 if layer["name"] == "layer3.1" else 24)
-            assert len(layer["samples"]["invert"]) == 6 and layer["history"]["lines"][0]["path"]
-            assert set(layer["twins"]) == {"deconvnet", "guided", "gradient"}
-    assert contents.layers[0]["ablation"]["site"] == "relu1"
-    film = contents.learned
-    assert film is not None and film.moments[0].epoch == 0 and len(film.moments) >= 3 and len(film.units) == 3
-    assert set(film.film) == {"filters", "pictures"} and film.probe == 40
+            assert layer.ablated is not None and layer.ablated.images == (40 if layer.name == "layer3.1" else 24)
+            assert layer.inversions is not None and len(layer.inversions.scores) == 6
+            assert layer.inversions.chart.count("<path") == 2
+            assert set(layer.controls) == set(layer.correlations) == {"deconvnet", "guided", "gradient"}
+    assert contents.layers[0].ablated is not None and contents.layers[0].ablated.site == "relu1"
+    film = contents.film
+    assert film is not None and film.moments[0].epoch == 0 and len(film.moments) >= 3
+    assert set(film.strips) == {"filters", "maximize"} and film.strips["maximize"].count == 3 and film.probe == 40
 
 
 def test_sprites_hold_every_tile_that_is_pointed_at(made: package.ReportFile) -> None:
     contents = made.contents
     for layer in contents.layers:
-        shown = {"max": [m["t"] for c in layer["units"] for m in c["max"]]}
-        for name, field in (("walk", "walk"), ("maps", "maps")):
-            shown[name] = [t for c in layer["units"] for t in c.get(field, [])]
+        shown = {"maximize": [copy.tile for unit in layer.units for copy in unit.maximizing]}
+        for name in ("backpropagated", "maps"):
+            shown[name] = [t for unit in layer.units for t in getattr(unit, name)]
         for name, tiles in shown.items():
-            assert not tiles or sorted(tiles) == list(range(layer["sprites"][name]["n"]))
-        for each in layer["sprites"].values():
-            with Image.open(io.BytesIO(base64.b64decode(each["webp"]))) as image:
-                assert image.width == each["columns"] * each["w"] and image.height % each["h"] == 0
-                assert image.width // each["w"] * (image.height // each["h"]) >= each["n"]
+            assert not tiles or sorted(tiles) == list(range(layer.sprites[name].count))
+        for each in layer.sprites.values():
+            with Image.open(io.BytesIO(each.data)) as image:
+                assert image.width == each.columns * each.width and image.height % each.height == 0
+                assert image.width // each.width * (image.height // each.height) >= each.count
     assert contents.photos is not None
     for layer in contents.layers:
-        places = {e["p"] for c in layer["units"] for e in c["top"]}
-        assert places == set(range(layer["sprites"]["photos"]["n"]))
-    film = [tile for moment in contents.learned.moments for tile, *_ in moment.mended] if contents.learned else []
-    assert {m["tile"] for m in contents.mistakes} | set(film) == set(range(contents.photos["n"]))
-    assert contents.shown["n"] == len(contents.samples) == 3
+        places = {example.tile for unit in layer.units for example in unit.examples}
+        assert places == set(range(layer.sprites["photos"].count))
+    assert contents.film is not None and contents.performance is not None
+    film = {each.tile for moment in contents.film.moments for each in moment.mended}
+    assert {m.tile for m in contents.performance.mistakes} | film == set(range(contents.photos.count))
+    assert contents.shown.count == len(contents.samples) == 3
+
+
+def test_the_script_reads_only_fields_that_there_are() -> None:
+    script = (files("torchloupe.reports.html") / "templates" / "report.js").read_text(encoding="utf-8")
+    kinds = {"layer": Layer, "unit": Unit, "copy": FromNoise, "example": Example, "inversions": Inversions}
+    for word, kind in kinds.items():
+        read = set(re.findall(rf"\b{word}\.(\w+)", script))
+        assert read, f"the script speaks of no {word}"
+        assert read <= {field.name for field in fields(kind)}, word
+    assert not re.search(r"layer\.ablated\.(?!accuracy|images|site)", script)
 
 
 def test_tiles_come_back_to_the_bit() -> None:
@@ -190,25 +205,25 @@ def test_ablation_is_that_of_a_plain_evaluation_for_ten_random_channels(
     assert dataset is not None
     network = studied.model
     rows = [
-        (layer["name"], layer["ablation"], card)
+        (layer.name, layer.ablated, unit)
         for layer in made.contents.layers
-        if layer["name"] in ("layer3.1", "conv1")
-        for card in layer["units"]
+        if layer.name in ("layer3.1", "conv1") and layer.ablated is not None
+        for unit in layer.units
     ]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(3))[:10].tolist()
     assert len(order) == 10
     changed = 0
     for place in order:
-        layer, ablation, card = rows[place]
-        few = stratified(dataset.test.labels, ablation["pictures"])
+        layer, ablation, unit = rows[place]
+        few = stratified(dataset.test.labels, ablation.images)
         images, labels = dataset.test.images[few], dataset.test.labels[few]
         silent = subject(run_folder).model
         relu = silent.get_submodule("layer3.1.relu" if layer == "layer3.1" else "relu1")
-        relu.forward = lambda x, c=card["c"]: x.relu() * _mask(x, c)
+        relu.forward = lambda x, c=unit.channel: x.relu() * _mask(x, c)
         right = predict(silent, images).argmax(1) == labels
         every = predict(network, images).argmax(1) == labels
-        assert ablation["accuracy"] == pytest.approx(float(every.double().mean()), abs=1e-4)
-        assert card["drop"] == pytest.approx(float(every.double().mean() - right.double().mean()), abs=1e-4)
+        assert ablation.accuracy == pytest.approx(float(every.double().mean()), abs=1e-4)
+        assert unit.drop == pytest.approx(float(every.double().mean() - right.double().mean()), abs=1e-4)
         changed += int(bool((right != every).any()))
     assert changed, "no channel matters: the test would pass whatever ablation does"
 
@@ -225,10 +240,11 @@ def test_what_was_measured_is_kept_and_read_the_next_time(made: package.ReportFi
     before = {path: path.stat().st_mtime_ns for path in run_folder.glob("*.safetensors")}
     again = small_report(run_folder, run_folder / "again.html")
     assert {path: path.stat().st_mtime_ns for path in run_folder.glob("*.safetensors")} == before
-    assert again.contents.outside is not None and not again.contents.outside.measured
+    assert again.contents.performance is not None and not again.contents.performance.measured
     for one, other in zip(made.contents.layers, again.contents.layers, strict=True):
         assert one == other
-    assert again.contents.mistakes == made.contents.mistakes
+    assert made.contents.performance is not None
+    assert again.contents.performance.mistakes == made.contents.performance.mistakes
 
 
 def test_where_the_data_are_gone_what_was_kept_is_told(
@@ -246,14 +262,14 @@ def test_where_the_data_are_gone_what_was_kept_is_told(
     about["data"]["source"] = str(tmp_path / "gone")
     save_tensors(copy / "model.safetensors", tensors, about)
     found = small_report(copy, tmp_path / "report.html", pictures=("samples",)).contents
-    assert not found.has_data and found.outside is not None and found.outside.figures["n"] == 40
-    assert [m["tile"] for m in found.mistakes] == [None] * len(found.mistakes)
-    assert found.learned is not None and found.learned.moments[-1].accuracy is not None
+    assert not found.has_data and found.performance is not None and found.performance.figures["n"] == 40
+    assert {m.tile for m in found.performance.mistakes} == {None}
+    assert found.film is not None and found.film.moments[-1].accuracy is not None
     for layer in found.layers:
-        assert layer["dead"] is not None and all(len(card["classes"]) == 4 for card in layer["units"])
-        assert layer["name"] == OUTPUT or all("drop" in card for card in layer["units"])
-        assert all(card["top"] and card["max"] for card in layer["units"])
-    assert "sample" in dict(found.methods)["Top examples"]
+        assert layer.dead is not None and all(len(unit.class_means) == 4 for unit in layer.units)
+        assert layer.name == OUTPUT or all(unit.drop is not None for unit in layer.units)
+        assert all(unit.examples and unit.maximizing for unit in layer.units)
+    assert "sample" in dict(found.methods)["Maximally activating pictures"]
 
 
 class Hidden(nn.Module):
@@ -282,7 +298,7 @@ def test_what_a_network_refuses_is_listed_and_the_report_goes_on(tmp_path: Path)
     assert all(why.endswith(".") for _, _, why in found.refused)
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "What the network refused" in html and "detaches its features" in html
-    assert [layer["name"] for layer in found.layers] == ["conv", "deep", OUTPUT] and found.outside is None
+    assert [layer.name for layer in found.layers] == ["conv", "deep", OUTPUT] and found.performance is None
 
 
 def test_time_that_is_used_up_leaves_the_rest_out(run_folder: Path, tmp_path: Path) -> None:
@@ -313,11 +329,10 @@ def test_a_large_report_is_a_folder_with_an_index(
             href = attrs.get("href") or "#"
             assert href.startswith(("#", "data:")) or href.split("#")[0] in pages, (tag, attrs)
     monkeypatch.setattr(package, "LARGEST", 1000)
-    told: list[str] = []
     studied = subject(run_folder)
     planned, samples = prepare(studied, budget=None)
-    written = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0, ()), samples, say=told.append)
-    assert written.path == tmp_path / "r" / "index.html" and "folder" in told[0]
+    written = write(studied, tmp_path / "r.html", Plan(planned.layers, SMALL, 0, ()), samples)
+    assert written.path == tmp_path / "r" / "index.html" and any("folder" in line for line in left_out(written))
     assert {p.name for p in (tmp_path / "r").iterdir()} == set(pages) and not (tmp_path / "r.html").exists()
     assert whole(made.contents).count('type="application/json"') == 8
 
@@ -330,7 +345,10 @@ def alive(selectivity: list[float], live: list[float]) -> ChannelHealth:
 
 def test_units_are_those_that_tell_classes_apart_and_the_others_are_counted() -> None:
     known = alive([0.1, 0.9, 0.5, 0.8, 0.99], [1.0, 1.0, 1.0, 1.0, 0.0])
-    assert units_of(5, 2, known) == ((1, 3), "3 of 5 units are not shown; those shown tell the classes apart best.")
+    assert units_of(5, 2, known) == (
+        (1, 3),
+        "3 of 5 units are not shown; those shown have the largest correlation ratios.",
+    )
     assert units_of(5, 5, known) == units_of(5, None, known) == ((0, 1, 2, 3, 4), "")
     assert units_of(5, 2, alive([float("nan")] * 5, [1.0] * 5))[0] == units_of(5, 2, None)[0] == (0, 2)
 
@@ -376,7 +394,7 @@ def test_any_module_is_reported_on_from_python(tmp_path: Path, monkeypatch: pyte
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
     made = torchloupe.report(net, "mine.html", pictures="samples:0-1", layers=["0"], units=2, budget=1)
     assert made.path == Path("mine.html")
-    assert [layer["name"] for layer in made.contents.layers] == ["0", "output"]
-    assert len(made.contents.layers[0]["units"]) == 2
+    assert [layer.name for layer in made.contents.layers] == ["0", "output"]
+    assert len(made.contents.layers[0].units) == 2
     assert len(made.contents.samples) == 2
     assert callable(torchloupe.report)  # still, though its module was imported

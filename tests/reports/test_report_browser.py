@@ -45,7 +45,7 @@ def test_it_opens_silently_and_nothing_overflows(
         assert wide <= 0, f"{wide} pixels too wide"
         tiles = page.locator("main canvas").count()
         assert tiles > 40 and painted(page, "main canvas") == tiles
-        for section in ("how-well", "network", "layers", "twin", "learned", "made"):
+        for section in ("how-well", "network", "layers", "control", "training", "made"):
             assert page.locator(f"#{section} h2").is_visible()
         ink, paper = page.evaluate(
             "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -60,13 +60,13 @@ def test_every_link_leads_somewhere(browser: Any, made: package.ReportFile) -> N
         page = seen.page
         hrefs = set(page.eval_on_selector_all("a[href]", "nodes => nodes.map(a => a.getAttribute('href'))"))
         for layer in made.contents.layers:
-            page.evaluate(f"location.hash = {json.dumps('#/' + layer['name'])}")
+            page.evaluate(f"location.hash = {json.dumps('#/' + layer.name)}")
             page.wait_for_function(
-                f"() => document.querySelector('#panel h3').textContent === {json.dumps(layer['name'])}"
+                f"() => document.querySelector('#panel h3').textContent === {json.dumps(layer.name)}"
             )
             hrefs |= set(page.eval_on_selector_all("#panel a[href]", "nodes => nodes.map(a => a.getAttribute('href'))"))
         units = [href for href in hrefs if href.count("/") == 2 and href.startswith("#/")]
-        assert len(units) == sum(len(layer["units"]) for layer in made.contents.layers)
+        assert len(units) == sum(len(layer.units) for layer in made.contents.layers)
         for href in sorted(hrefs):
             if href.startswith("#/"):
                 page.evaluate(f"location.hash = {json.dumps(href)}")
@@ -79,7 +79,7 @@ def test_every_link_leads_somewhere(browser: Any, made: package.ReportFile) -> N
 
 
 def test_keys_walk_through_layers_and_units(browser: Any, made: package.ReportFile) -> None:
-    units = [card["c"] for card in made.contents.layers[0]["units"]]
+    units = [unit.channel for unit in made.contents.layers[0].units]
     with opened(browser, made.path, "#/conv1", **DESKTOP) as seen:
         page = seen.page
 
@@ -120,8 +120,8 @@ def test_keys_walk_through_layers_and_units(browser: Any, made: package.ReportFi
 
 
 def test_a_picture_is_saved_with_its_json(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
-    unit = made.contents.layers[5]["units"][0]
-    with opened(browser, made.path, f"#/layer3.1/{unit['c']}", **DESKTOP) as seen:
+    unit = made.contents.layers[5].units[0]
+    with opened(browser, made.path, f"#/layer3.1/{unit.channel}", **DESKTOP) as seen:
         page = seen.page
         page.locator(".card .tile").first.click()
         assert page.locator("#lens").is_visible() and page.locator("#lens-title").inner_text()
@@ -132,7 +132,7 @@ def test_a_picture_is_saved_with_its_json(browser: Any, made: package.ReportFile
             caught.value.save_as(tmp_path / name)
             assert (tmp_path / name).read_bytes().startswith(start)
         told = json.loads((tmp_path / "save-json").read_text(encoding="utf-8"))
-        assert (told["method"], told["layer"], told["unit"]) == ("maximize", "layer3.1", unit["c"])
+        assert (told["method"], told["layer"], told["unit"]) == ("maximize", "layer3.1", unit.channel)
         assert told["seed"] == 0 and told["settings"]["steps"] == 4 and told["weights"] == made.contents.weights
         page.keyboard.press("Escape")
         assert not page.locator("#lens").is_visible()
@@ -179,7 +179,7 @@ def test_the_theme_switch_and_the_film(browser: Any, made: package.ReportFile, t
 def test_axe_finds_nothing(browser: Any, made: package.ReportFile, at: str, scheme: str) -> None:
     axe = needed("axe_playwright_python.sync_playwright")
     if at.endswith("1/"):
-        at += str(made.contents.layers[5]["units"][0]["c"])
+        at += str(made.contents.layers[5].units[0].channel)
     with opened(browser, made.path, at if at != "lens" else "#/output/0", color_scheme=scheme, **DESKTOP) as seen:
         if at == "lens":
             seen.page.locator(".card .tile").first.click()
@@ -251,13 +251,13 @@ def test_on_paper_there_is_nothing_to_press_and_nothing_cut(browser: Any, made: 
 def test_arrows_scroll_a_wide_table_and_do_not_leave_it(browser: Any, made: package.ReportFile) -> None:
     with opened(browser, made.path, "#/layer2.0", viewport={"width": 230, "height": 800}) as seen:
         page = seen.page
-        table = page.locator("#panel .twin-table").first
+        table = page.locator("#panel .tile-table").first
         table.focus()
         before = page.evaluate("location.hash")
         for _ in range(3):
             page.keyboard.press("ArrowRight")
         assert page.evaluate("location.hash") == before
-        page.wait_for_function("() => document.querySelector('#panel .twin-table').scrollLeft > 0")
+        page.wait_for_function("() => document.querySelector('#panel .tile-table').scrollLeft > 0")
         seen.clean()
 
 
@@ -279,7 +279,7 @@ def test_the_chosen_layer_is_in_sight_where_layers_scroll_sideways(browser: Any,
 
 
 def test_every_curve_can_be_seen_even_of_one_point(browser: Any, made: package.ReportFile, tmp_path: Path) -> None:
-    one = line_chart([("train", "a", [0.0, 1.0], [2.0, 1.0]), ("test", "b", [1.0], [1.5])])
+    one = line_chart("Loss", [("train", "a", [0.0, 1.0], [2.0, 1.0]), ("test", "b", [1.0], [1.5])])
     alone = tmp_path / "one.html"
     atomic_write(alone, whole(replace(made.contents, loss_chart=one)).encode())
     with opened(browser, alone) as seen:

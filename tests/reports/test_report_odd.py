@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from torchloupe.features.hooks import OUTPUT
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models.network import wrap
 from torchloupe.reports import report as reports
+from torchloupe.reports.contents import Layer, Performance
 from torchloupe.reports.html.tables import layer_row, per_class
 from torchloupe.reports.making import Making
 from torchloupe.reports.paper.escape import in_latex
 from torchloupe.reports.plan import Plan
 from torchloupe.reports.report import prepare, write
-from torchloupe.reports.sections.performance import Outside, outside
+from torchloupe.reports.sections.performance import performance, reliability_diagram
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +86,21 @@ def test_time_that_runs_out_between_two_layers_leaves_a_page(
     monkeypatch.setattr(Making, "attempt", attempt)
     made = some(subject(run_folder), tmp_path / "r.html", budget=1000.0)
     first, later = made.contents.layers[0], made.contents.layers[-2]
-    assert first["effective"] is not None and later["field"] and later["effective"] is None
+    assert first.effective is not None and later.receptive_field and later.effective is None
     assert "used up" in made.path.read_text(encoding="utf-8")
 
 
 def test_the_table_of_layers_says_what_is_known_of_a_field() -> None:
-    row = {"name": "a", "kind": "ReLU", "count": 4, "field": [5, 7], "clipped": True}
-    assert layer_row({**row, "effective": None}, "#")["field"] == "7*"
-    assert layer_row({**row, "effective": 3.2}, "#")["field"] == "7*, 3"
-    assert layer_row({**row, "field": None}, "#")["field"] == ""
+    row = Layer("a", "ReLU", 4, receptive_field=(5, 7), clipped=True)
+    assert layer_row(row, "#")["field"] == "7*"
+    assert layer_row(replace(row, effective=3.2), "#")["field"] == "7*, 3"
+    assert layer_row(replace(row, receptive_field=None), "#")["field"] == ""
 
 
 def test_the_worst_of_many_classes_are_those_with_pictures() -> None:
     names = tuple(str(i) for i in range(30))
     shares = dict.fromkeys(names) | {"3": 0.5, "4": 0.25, "5": 0.0}
-    found = per_class(Outside({"per_class": shares}, names, (), (), measured=True))
+    found = per_class(Performance({"per_class": shares}, names, (), (), measured=True))
     assert found == [("5", 0.0), ("4", 0.25), ("3", 0.5)]
 
 
@@ -117,8 +119,8 @@ class Sick(nn.Module):
 def test_answers_that_are_no_numbers_do_not_end_the_report(tmp_path: Path) -> None:
     net = wrap(Sick(), mean=None, std=None, size=12, classes=["a", "b"])
     made = some(Subject(net, data_of(12, 12)), tmp_path / "r.html")
-    assert made.contents.outside is not None and made.contents.outside.calibration is not None
-    rows = made.contents.outside.figures["reliability"]
+    assert made.contents.performance is not None and reliability_diagram(made.contents.performance)
+    rows = made.contents.performance.figures["reliability"]
     assert 0 < sum(row["n"] for row in rows) < 20 and all(math.isfinite(row["confidence"]) for row in rows)
 
 
@@ -130,9 +132,9 @@ def test_what_was_measured_for_another_normalisation_or_order_of_classes_is_not_
     bare, data = small_net(), data_of(12, 12)
     before, after = (Subject(wrap(bare, **{**settings, **change}), data) for change in ({}, other))
     assert before.weights != after.weights
-    first, second = outside(before, 20), outside(after, 20)
+    first, second = performance(before, 20), performance(after, 20)
     assert first is not None and first.measured and second is not None and second.measured
-    third = outside(Subject(wrap(bare, **settings), data), 20)
+    third = performance(Subject(wrap(bare, **settings), data), 20)
     assert third is not None and not third.measured and third.figures == first.figures
 
 
@@ -141,8 +143,8 @@ def test_pictures_are_made_as_large_as_those_the_network_is_shown(tmp_path: Path
     made = some(Subject(net, data_of(12, 20)), tmp_path / "r.html")
     assert not made.contents.refused
     for layer in made.contents.layers:
-        assert layer["about"]["max"]["settings"]["canvas"] == [12, 20]
-        assert (layer["sprites"]["max"]["h"], layer["sprites"]["max"]["w"]) == (12, 20)
+        assert layer.about["maximize"]["settings"]["canvas"] == [12, 20]
+        assert (layer.sprites["maximize"].height, layer.sprites["maximize"].width) == (12, 20)
     zipped = tmp_path / "a.zip"
     from torchloupe.reports.paper.handin import hand_in
 
@@ -169,13 +171,13 @@ def test_whatever_a_network_raises_is_listed(error: Exception, tmp_path: Path) -
     net = wrap(Picky(error), mean=None, std=None, size=12, classes=["a", "b"])
     made = some(Subject(net, data_of(12, 12)), tmp_path / "r.html", "body.1")
     assert any(type(error).__name__ in why for _, _, why in made.contents.refused)
-    assert made.contents.outside is not None
+    assert made.contents.performance is not None
 
 
 def test_a_network_for_grey_pictures_without_data(tmp_path: Path) -> None:
     net = wrap(small_net(1), mean=[0.5], std=[0.5], size=12, classes=["a", "b"])
     made = torchloupe.report(net, tmp_path / "r.html", budget=1, units=1, layers=["1"])
-    assert not made.refused and [layer["name"] for layer in made.contents.layers] == ["1", OUTPUT]
+    assert not made.refused and [layer.name for layer in made.contents.layers] == ["1", OUTPUT]
 
 
 def test_the_strongest_test_picture_is_of_as_many_as_were_looked_at() -> None:

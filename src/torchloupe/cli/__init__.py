@@ -27,7 +27,7 @@ COMMANDS: tuple[Row, ...] = (
     Row("run", "torchloupe.cli.run:run", "Everything: train, test, look inside, and write a report to open."),
     Row("train", "torchloupe.cli.train:train", "Train a network on CIFAR-10, on shapes or on your own pictures."),
     Row("test", "torchloupe.cli.test:test", "Test a network: accuracy, per class, confusion, calibration, mistakes."),
-    Row("show", "torchloupe.cli.show:show", "Look inside: filters, maps, inversion, maximisation, deconvolution, …"),
+    Row("show", "torchloupe.cli.show:show", "Look inside: filters, maps, inversion, maximisation, deconvnet, …"),
     Row("pictures", "torchloupe.cli.pictures:pictures", "Make the whole set of pictures from inside a network."),
     Row("report", "torchloupe.cli.report:report", "Write one offline page about a network, from outside to inside."),
     Row("layers", "torchloupe.cli.layers:layers", "List a network's layers: shapes, receptive fields, dead channels."),

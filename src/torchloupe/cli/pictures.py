@@ -44,7 +44,7 @@ def pictures(model: str, **options: Any) -> None:
     """Make the whole set of pictures from inside MODEL.
 
     Sample pictures, filters, all maps of the first and the last layer, pictures reconstructed by one filter and by all
-    (inversion and maximisation, from noise and from the photograph), deconvolution, curves.
+    (inversion and maximisation, from noise and from the photograph), deconvnet, curves.
     """
     from torchloupe.figures.style import FigureStyle
     from torchloupe.inspection.picture_set import make

@@ -10,11 +10,10 @@ import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack, study
 from torchloupe.errors import UsageError
-from torchloupe.runtime.console import Console, duration
+from torchloupe.runtime.console import Console
 
 if TYPE_CHECKING:
     from torchloupe.inspection.subject import Subject
-    from torchloupe.reports.report import ReportFile
 
 
 @click.command()
@@ -43,7 +42,18 @@ def report(model: str, **options: Any) -> None:
         _check_kind(options)
         _hand_in(studied, options, console)
         return
-    made = make(studied, options["out"] or place(studied), options, console)
+    from torchloupe.reports.report import report as write_report
+
+    made = write_report(
+        studied,
+        options["out"] or place(studied),
+        pictures=options["pictures"],
+        layers=[name.strip() for name in options["layers"].split(",")] if options["layers"] else None,
+        units=whole_number(options["units"]),
+        budget=seconds(options["budget"]),
+        seed=options["seed"],
+        quiet=console.quiet,
+    )
     if options["as_json"]:
         click.echo(json.dumps({"report": str(made.path), "bytes": made.size, "refused": made.refused}))
     else:
@@ -58,33 +68,6 @@ def place(studied: "Subject") -> Path:
 
     origin = studied.origin
     return report_file(origin.run if origin else None, origin.word if origin else "", studied.title)
-
-
-def make(studied: "Subject", out: Path, options: dict[str, Any], console: Console) -> "ReportFile":
-    """Plan a report, say what it will cost, and write it."""
-    from torchloupe.reports.report import announced, prepare, write
-
-    budget = seconds(options["budget"])
-    layers = [name.strip() for name in options["layers"].split(",")] if options["layers"] else None
-    with console.progress("planning the report"):
-        plan, samples = prepare(
-            studied,
-            pictures=options["pictures"],
-            layers=layers,
-            units=whole_number(options["units"]),
-            budget=budget,
-            seed=options["seed"],
-        )
-    for line in announced(plan, samples):
-        console.say(line)
-    with console.progress("report") as tick:
-        made = write(studied, out, plan, samples, budget=budget, seed=options["seed"], tick=tick, say=console.say)
-    for sentence in made.contents.late:
-        console.say(f"Left out: {sentence}")
-    for what, layer, why in made.refused:
-        console.say(f"Left out: {what} of {layer}: {why}")
-    console.say(f"\n{made.size / 2**20:.1f} MB in {duration(made.seconds)}; open it in any browser, offline:")
-    return made
 
 
 def _check_kind(options: dict[str, Any]) -> None:

@@ -130,9 +130,7 @@ def _code(options: dict[str, Any]) -> str | None:
 
 def _report(out: Path, budget: float | None, options: dict[str, Any], console: Console) -> str | None:
     from torchloupe import pipeline
-    from torchloupe.cli.report import make
 
-    asked = {**options, "layers": None, "units": None, "pictures": ()}
     made = pipeline.report(
         out,
         model=_code(options),
@@ -141,6 +139,6 @@ def _report(out: Path, budget: float | None, options: dict[str, Any], console: C
         device=options["device"],
         offline=options["offline"],
         skip_bad=options["skip_bad"],
-        make=lambda studied, path: make(studied, path, asked, console),
+        quiet=console.quiet,
     )
     return "report: done already, of these weights." if made is None else None

@@ -30,15 +30,15 @@ class Amount:
     units: int | None = 32
     """Units of a layer at most; None: all."""
     copies: int = 3
-    """Maximising pictures of a unit, from different noise."""
+    """Feature visualizations of a unit, from different noise."""
     steps: int = 64
     samples: int = 8
     """Pictures that every layer is shown by."""
     inversion_steps: int = 80
     examples: int = 9
-    """Pictures of the data set that drive a unit most."""
+    """Maximally activating images of the data set for a unit."""
     traced: int = 3
-    """Of those, so many are walked back to the picture."""
+    """Of those, so many are backpropagated to the image."""
     images: int = 10_000
     """Test pictures looked through at most."""
     ablated: int = 1000
@@ -119,7 +119,7 @@ def _holds(module: nn.Module) -> bool:
 def units_of(count: int, most: int | None, known: ChannelHealth | None) -> tuple[tuple[int, ...], str]:
     """Return the units of a layer with `count` channels that a report shows, and what it says of the others.
 
-    The most selective live ones by class; without data, evenly taken.
+    The live ones with the largest correlation ratios; without data, evenly taken.
 
     >>> units_of(64, 3, None)
     ((0, 21, 42), '61 of 64 units are not shown; those shown are evenly taken.')
@@ -131,7 +131,7 @@ def units_of(count: int, most: int | None, known: ChannelHealth | None) -> tuple
         return tuple(i * count // most for i in range(most)), f"{rest}; those shown are evenly taken."
     worth = torch.where(known.dead, -1, known.selectivity)
     chosen = worth.argsort(descending=True, stable=True)[:most].sort().values
-    return tuple(chosen.tolist()), f"{rest}; those shown tell the classes apart best."
+    return tuple(chosen.tolist()), f"{rest}; those shown have the largest correlation ratios."
 
 
 def timed(
@@ -229,8 +229,8 @@ def plan(
     if amount.steps < TIERS[0].steps:
         said.append(
             f"To fit the time, pictures are made with {amount.steps} steps instead of {TIERS[0].steps}, "
-            f"{amount.copies} a unit, {amount.examples} top examples are shown, {amount.images:,} test pictures are "
-            f"looked through at most, and units are ablated on {amount.ablated:,} (the last block's on all of those); "
+            f"{amount.copies} a unit, {amount.examples} maximally activating pictures are shown of {amount.images:,} "
+            f"test pictures at most, and units are ablated on {amount.ablated:,} (the last block's on all of those); "
             "a larger --budget gives more."
         )
     return Plan(tuple(chosen), amount, seconds, tuple(said))
@@ -243,7 +243,7 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
     'Sample pictures'
     """
     of = "test pictures drawn by seed" if has_data else "the free pictures that come with torchloupe"
-    looked = f"up to {amount.images:,} test pictures" if has_data else "the sample pictures only: no data were at hand"
+    among = f"up to {amount.images:,} test pictures" if has_data else "the sample pictures only: no data were at hand"
     return [
         ("Sample pictures", f"{samples} {of}, unless others were named."),
         (
@@ -251,21 +251,22 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
             "A channel's spatial mean of the layer's output as it stands; of the output, the class's logit.",
         ),
         (
-            "What drives a unit most",
-            f"From noise with the spectrum and colours of the data, by {amount.steps} steps of Adam on Fourier "
-            f"coefficients with decorrelated colours (Olah et al. 2017), shifted, turned and scaled a little at every "
-            f"step; {amount.copies} from different noise. ×: activation over that of the strongest test picture.",
+            "Feature visualization",
+            f"A picture that activates a unit most, from noise with the spectrum and colours of the data, by "
+            f"{amount.steps} steps of Adam on Fourier coefficients with decorrelated colours (Olah et al. 2017), "
+            f"shifted, turned and scaled a little at every step; {amount.copies} from different noise. ×: activation "
+            "over that of the strongest test picture.",
         ),
         (
-            "Top examples",
-            f"Pictures with the strongest position of the unit's map, among {looked}; dimmed: what that position "
-            "cannot see, by the exact receptive field.",
+            "Maximally activating pictures",
+            f"Those with the strongest position of the unit's map, among {among}; dimmed: what that position "
+            "cannot see, by the exact receptive field (Zeiler & Fergus 2014).",
         ),
         (
-            "Deconvolution",
-            "Walked back from one position (units) or from the strongest tenth of every map (layers), rectifying the "
-            "signal at every ReLU (Zeiler & Fergus 2014); guided also where the input was not positive (Springenberg "
-            "et al. 2015); gradient: the plain derivative.",
+            "Deconvnet, guided, gradient",
+            "Backpropagated from one position (units) or from the strongest tenth of every map (layers). Deconvnet "
+            "rectifies the signal at every ReLU (Zeiler & Fergus 2014); guided backpropagation also where the input "
+            "was not positive (Springenberg et al. 2015); gradient: the plain derivative.",
         ),
         (
             "Inversion",
@@ -273,11 +274,17 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
             "L-BFGS (Mahendran & Vedaldi 2015). PSNR to the original.",
         ),
         (
-            "Without a unit",
+            "Zero-ablation",
             "Accuracy when the channel is set to zero everywhere, behind its block's rectifier (the module named with "
-            "the layer), less accuracy with all channels; the pictures it was measured on are said there, too, as many "
-            "of each class.",
+            "the layer), less accuracy with all channels, on as many pictures of each class; their number is given "
+            "with it.",
         ),
-        ("Selectivity", "η², the share of a unit's variance over pictures that lies between classes, 0 to 1."),
-        ("Random weights", "The same network, every weight drawn anew by seed; nothing else differs."),
+        (
+            "Correlation ratio",
+            "η², the share of a unit's variance over pictures that lies between classes, 0 to 1.",
+        ),
+        (
+            "Parameter-randomization control",
+            "The same network, every weight drawn anew by seed; nothing else differs (Adebayo et al. 2018).",
+        ),
     ]

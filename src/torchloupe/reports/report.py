@@ -1,11 +1,10 @@
 """A report of a network, from the outside to the inside: one HTML file that asks nothing of any network."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,13 +17,14 @@ from torchloupe.inspection.places import is_report, report_folder
 from torchloupe.inspection.run import images_to_inspect
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models.network import Network
-from torchloupe.reports.html.page import INDEX, Contents, parts, whole
+from torchloupe.reports.contents import Contents, Mistake, Performance
+from torchloupe.reports.html.page import INDEX, parts, whole
 from torchloupe.reports.html.sprites import reduced, sprite
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import Plan, plan, sentences
-from torchloupe.reports.sections.layers import PARTS, all_layers, sample_names
-from torchloupe.reports.sections.performance import Outside, outside, training_curves, training_facts
-from torchloupe.reports.sections.training_film import learned, snapshots
+from torchloupe.reports.sections.layers import PARTS, all_layers
+from torchloupe.reports.sections.performance import performance, training_curves, training_facts
+from torchloupe.reports.sections.training_film import snapshots, training_film
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import atomic_write
@@ -61,12 +61,13 @@ def report(
     units: int | str | None = None,
     budget: float | None = BUDGET,
     seed: int = 0,
+    quiet: bool = False,
 ) -> ReportFile:
     """Write a report of a network, by default with everything that fits into ten minutes.
 
     The network takes pictures in [0, 1]; `data` is its data set (a word, folder or `Dataset`; by default that of its
     run), `pictures` are those every layer is shown by, `units` those of a layer at most (or `all`), `budget` seconds
-    (None: no limit).
+    (None: no limit). What it will show and cost is printed beforehand, what it left out at the end; `quiet`: nothing.
 
     Raises:
         LayerError: a layer that there is not.
@@ -82,13 +83,16 @@ def report(
     """
     studied = subject(model, data)
     words = [str(word) for word in ([pictures] if isinstance(pictures, str | Path) else pictures)]
-    console = Console()
+    console = Console(quiet)
     with console.progress("planning the report"):
         planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
     for line in announced(planned, samples):
         console.say(line)
     with console.progress("report") as tick:
-        return write(studied, Path(out), planned, samples, budget=budget, seed=seed, tick=tick)
+        made = write(studied, Path(out), planned, samples, budget=budget, seed=seed, tick=tick)
+    for line in left_out(made):
+        console.say(line)
+    return made
 
 
 def announced(plan: Plan, samples: Images) -> list[str]:
@@ -104,6 +108,17 @@ def announced(plan: Plan, samples: Images) -> list[str]:
         f"Report {len(plan.layers)} layers, {units} units each, {len(samples.names)} sample pictures",
         f"Time   about {duration(max(1.0, plan.seconds))} on this machine (estimated)",
         *(f"Note   {sentence}" for sentence in plan.omitted),
+    ]
+
+
+def left_out(made: ReportFile) -> list[str]:
+    """Return what is said of a report once it is written."""
+    folder = made.path.parent
+    return [
+        *(f"Left out: {sentence}" for sentence in made.contents.late),
+        *(f"Left out: {what} of {layer}: {reason}" for what, layer, reason in made.refused),
+        *([f"It is a folder, '{folder}', with an index page."] if made.path.name == INDEX else []),
+        f"\n{made.size / 2**20:.1f} MB in {duration(made.seconds)}; open it in any browser, offline:",
     ]
 
 
@@ -171,7 +186,6 @@ def write(
     budget: float | None = BUDGET,
     seed: int = 0,
     tick: Progress | None = None,
-    say: Callable[[str], None] | None = None,
 ) -> ReportFile:
     """Make a report as planned and write it to `out` (a file; above 15 MB a folder of that name with an index page).
 
@@ -192,8 +206,6 @@ def write(
         atomic_write(folder / name, _bytes(text))
         size += len(_bytes(text))
     out.unlink(missing_ok=True)
-    if say is not None:
-        say(f"The report has {size / 2**20:.0f} MB: it is a folder, '{folder}', with an index page.")
     return ReportFile(folder / INDEX, size, time.monotonic() - began, tuple(contents.refused), contents)
 
 
@@ -216,39 +228,37 @@ def contents_of(
     making = Making(studied, plan, samples, seed, deadline, tick)
     states = snapshots(studied.origin.run if studied.origin else None)
     making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
-    seen = making.attempt("how well it does", "all", lambda: outside(studied, plan.amount.images))
+    tested = making.attempt("how well it does", "all", lambda: performance(studied, plan.amount.images))
     making.step()
-    tiles = sample_names(making)
     layers = all_layers(making)
-    film = learned(making)
+    film = training_film(making)
     making.step()
     run = studied.origin.run if studied.origin else None
     held_out = bool((studied.origin.config.training or {}).get("holdout")) if studied.origin else False
     loss, accuracy = training_curves(run, held_out)
-    mistakes = _mistakes(making, seen)
-    photos = making.photos.sprite()
+    if tested is not None:
+        tested = replace(tested, mistakes=_with_tiles(making, tested))
     model = studied.model
     names = model.classes if isinstance(model, Network) else ()
     return Contents(
         title=_title(studied),
-        outside=seen,
+        performance=tested,
         loss_chart=loss,
         accuracy_chart=accuracy,
         facts=training_facts(studied),
-        mistakes=mistakes,
         layers=layers,
-        learned=film,
-        samples=tiles,
-        photos=None if photos is None else photos.plain(),
-        shown=sprite(reduced(rgb(samples.images))).plain(),
+        film=film,
+        samples=samples.captions,
+        photos=making.photos.sprite(),
+        shown=sprite(reduced(rgb(samples.images))),
         classes=names,
         data_classes=studied.seen.get("classes", names),
         has_data=studied.split() is not None,
-        looked=_looked(studied),
+        counted_on=_counted_on(studied),
         left_out=plan.omitted,
         late=_late(making.late),
         refused=making.refused,
-        methods=sentences(plan.amount, len(tiles), studied.dataset() is not None),
+        methods=sentences(plan.amount, len(samples.names), studied.dataset() is not None),
         took=duration(time.monotonic() - began),
         seed=seed,
         weights=studied.weights,
@@ -261,8 +271,10 @@ def _late(parts: Sequence[tuple[str, str]]) -> list[str]:
     layers: dict[str, list[str]] = {}
     for what, layer in parts:
         layers.setdefault(what, []).append(layer)
-    said = [what if each == ["all"] else f"{what} of {', '.join(dict.fromkeys(each))}" for what, each in layers.items()]
-    return [f"The time of --budget was used up before: {'; '.join(said)}."] if said else []
+    parts_left = [
+        what if each == ["all"] else f"{what} of {', '.join(dict.fromkeys(each))}" for what, each in layers.items()
+    ]
+    return [f"The time of --budget was used up before: {'; '.join(parts_left)}."] if parts_left else []
 
 
 def _title(studied: Subject) -> str:
@@ -270,21 +282,22 @@ def _title(studied: Subject) -> str:
     return f"{studied.title}, trained on {data}" if data and data not in studied.title else studied.title
 
 
-def _looked(studied: Subject) -> str:
+def _counted_on(studied: Subject) -> str:
     seen = studied.seen
     return f"{seen['pictures']:,} pictures of {seen['data']}" if seen else "the data (which were not at hand)"
 
 
-def _mistakes(making: Making, seen: Outside | None) -> list[dict[str, Any]]:
-    """Return the mistakes with their tiles, where the pictures are at hand."""
+def _with_tiles(making: Making, tested: Performance) -> tuple[Mistake, ...]:
+    """Return the mistakes with their tiles, where the images are at hand."""
     split = making.studied.split()
-    found = []
-    for mistake in seen.mistakes if seen else ():
-        tile = None
-        if split is not None and mistake.index >= 0:
-            tile = making.photos.place(mistake.index, split.images[mistake.index])
-        found.append({**vars(mistake), "tile": tile})
-    return found
+    if split is None:
+        return tested.mistakes
+    return tuple(
+        replace(mistake, tile=making.photos.place(mistake.index, split.images[mistake.index]))
+        if mistake.index >= 0
+        else mistake
+        for mistake in tested.mistakes
+    )
 
 
 def _surroundings() -> str:

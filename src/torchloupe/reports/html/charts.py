@@ -1,45 +1,18 @@
-"""Numbers -> the geometry of small charts, as plain values that a page draws as SVG. Nothing here knows colours."""
+"""Numbers -> a page's charts, as SVG. The style sheet colours them; nothing here knows of light and dark."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from markupsafe import Markup
 
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 26
 
-
-@dataclass(frozen=True)
-class Line:
-    """One curve."""
-
-    label: str
-    kind: str
-    """What the page colours it by."""
-    path: str
-    last: str
-    """Its last value, written; empty where that says nothing."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Curves in a frame, in units of the SVG's view box."""
-
-    width: int
-    height: int
-    lines: tuple[Line, ...]
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    x_label: str
-    left: int = LEFT
-    right: int = RIGHT
-    top: int = TOP
-    bottom: int = BOTTOM
-
-
 Series = tuple[str, str, Sequence[float], Sequence[float]]
-"""Label, kind, x, y."""
+"""Label, kind (what the style sheet colours it by), x, y."""
 
 
 def line_chart(
+    title: str,
     series: Sequence[Series],
     *,
     x_label: str = "",
@@ -49,16 +22,19 @@ def line_chart(
     height: int = 220,
     y_range: tuple[float, float] | None = None,
     ends: bool = True,
-) -> Chart | None:
-    """Lay curves out; None where there is nothing to draw. `log`: a logarithmic y axis; `ends`: say the last values.
+) -> str:
+    """Draw curves with their legend; empty where there is nothing to draw.
 
-    >>> line_chart([("loss", "a", [0, 1, 2], [3.0, 2.0, 1.0])]).lines[0].path
-    'M44 10 L246 102 L448 194'
+    `title` is read aloud, not shown. `log`: a logarithmic y axis; `ends`: the legend says the last values.
+
+    >>> chart = line_chart("Loss", [("train", "a", [0, 1, 2], [3.0, 2.0, 1.0])])
+    >>> 'd="M44 10 L246 102 L448 194"' in chart and 'aria-label="Loss: train ends at 1"' in chart
+    True
     """
     clean = [(label, kind, *_finite(x, y, log)) for label, kind, x, y in series]
     clean = [each for each in clean if each[2]]
     if not clean:
-        return None
+        return ""
     low_x, high_x = min(min(each[2]) for each in clean), max(max(each[2]) for each in clean)
     values = [v for each in clean for v in each[3]]
     low, high = y_range or (min(values), max(values))
@@ -73,18 +49,33 @@ def line_chart(
         share = (math.log(v / low) / (math.log(high / low) or 1)) if log else (v - low) / ((high - low) or 1)
         return height - BOTTOM - share * (height - TOP - BOTTOM)
 
-    lines = tuple(
-        Line(label, kind, _path(x, y, across, up), _said(y[-1], percent) if ends else "") for label, kind, x, y in clean
-    )
-    x_marks = [v for v in nice(low_x, high_x) if low_x <= v <= high_x]
-    return Chart(
-        width,
-        height,
-        lines,
-        tuple((round(across(v), 1), f"{v:g}") for v in x_marks),
-        tuple((round(up(v), 1), _said(v, percent, short=True)) for v in y_marks if low <= v <= high),
-        x_label,
-    )
+    marks = [_text(width - RIGHT, height - 1, "end", x_label)] if x_label else []
+    for v in y_marks:
+        if low <= v <= high:
+            y = round(up(v), 1)
+            marks.append(
+                Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, width - RIGHT, y, y)
+            )
+            marks.append(_text(LEFT - 6, y + 3.5, "end", _written(v, percent, short=True)))
+    marks += [
+        _text(round(across(v), 1), height - BOTTOM + 14, "middle", f"{v:g}")
+        for v in nice(low_x, high_x)
+        if low_x <= v <= high_x
+    ]
+    lines = [Markup('<path class="line {}" d="{}"/>').format(kind, _path(x, y, across, up)) for _, kind, x, y in clean]
+    last = [(label, kind, _written(y[-1], percent) if ends else "") for label, kind, _, y in clean]
+    aloud = "; ".join(f"{label} ends at {value}" if value else label for label, _, value in last)
+    legend = [
+        Markup('<li class="{}">{}{}</li>').format(kind, label, Markup(" <b>{}</b>").format(value) if value else "")
+        for label, kind, value in last
+    ]
+    svg = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg><ul class="legend">{}</ul>')
+    inside, below = Markup("").join([*marks, *lines]), Markup("").join(legend)
+    return svg.format(width, height, f"{title}: {aloud}", inside, below)
+
+
+def _text(x: float, y: float, anchor: str, text: str) -> Markup:
+    return Markup('<text class="tick" x="{}" y="{}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
 
 
 def _finite(x: Sequence[float], y: Sequence[float], log: bool) -> tuple[list[float], list[float]]:
@@ -101,7 +92,7 @@ def _path(x: Sequence[float], y: Sequence[float], across: object, up: object) ->
     return "M" + " L".join(points)
 
 
-def _said(value: float, percent: bool, short: bool = False) -> str:
+def _written(value: float, percent: bool, short: bool = False) -> str:
     if percent:
         return f"{100 * value:.0f} %" if short else f"{100 * value:.2f} %"
     return f"{value:.3g}"

@@ -56,12 +56,22 @@ def sprite(images: UInt8[Tensor, "n 3 h w"]) -> Sprite:
     """
     n, _, height, width = images.shape
     columns = max(1, round((n * height / width) ** 0.5 + 0.49)) if n else 1
+    return Sprite(width, height, columns, n, webp(grid(images, columns), exact=max(height, width) <= EXACT))
+
+
+def grid(images: UInt8[Tensor, "n 3 h w"], columns: int, gap: int = 0, fill: int = 0) -> UInt8[Tensor, "y x 3"]:
+    """Put pictures of one size side by side, `columns` in a row, with `gap` pixels of grey `fill` between them.
+
+    >>> grid(torch.zeros(5, 3, 8, 6, dtype=torch.uint8), 3, gap=1).shape
+    torch.Size([17, 20, 3])
+    """
+    n, _, height, width = images.shape
     rows = max(1, -(-n // columns))
-    canvas = torch.zeros(rows * columns, 3, height, width, dtype=torch.uint8)
-    canvas[:n] = images
-    whole = canvas.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2).reshape(rows * height, -1, 3)
-    exact = max(height, width) <= EXACT
-    return Sprite(width, height, columns, n, webp(whole, exact=exact))
+    canvas = torch.full((rows * columns, 3, height + gap, width + gap), fill, dtype=torch.uint8)
+    canvas[:n, :, :height, :width] = images
+    whole = canvas.view(rows, columns, 3, height + gap, width + gap).permute(0, 3, 1, 4, 2)
+    whole = whole.reshape(rows * (height + gap), -1, 3)
+    return whole[: len(whole) - gap, : whole.shape[1] - gap]
 
 
 def webp(pixels: UInt8[Tensor, "h w 3"], *, exact: bool) -> bytes:

@@ -4,8 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchloupe.reports.sections.performance import Outside
-from torchloupe.reports.sections.units import Layer
+from torchloupe.reports.contents import Control, Layer, Performance
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""
@@ -17,24 +16,24 @@ RULES = ("deconvnet", "guided", "gradient")
 def layer_row(layer: Layer, href: str) -> dict[str, str]:
     """Return a layer's line in the table.
 
-    >>> layer_row({"name": "a", "kind": "ReLU", "count": 4, "dead": 0.25}, "#/a")["dead"]
+    >>> layer_row(Layer("a", "ReLU", 4, dead=0.25), "#/a")["dead"]
     '25 %'
     """
-    field = layer.get("field")
-    sees = "" if field is None else f"{max(field)}{'*' if layer['clipped'] else ''}"
-    sees += f", {layer['effective']:.0f}" if sees and layer.get("effective") is not None else ""
-    psnr = layer.get("psnr") or (None, None)
+    field = layer.receptive_field
+    sees = "" if field is None else f"{max(field)}{'*' if layer.clipped else ''}"
+    sees += f", {layer.effective:.0f}" if sees and layer.effective is not None else ""
+    found = layer.inversions
     return {
-        "name": layer["name"],
+        "name": layer.name,
         "href": href,
-        "kind": layer["kind"],
-        "output": " × ".join(map(str, layer.get("shape", [layer["count"]]))),
+        "kind": layer.kind,
+        "output": " × ".join(map(str, layer.shape or (layer.count,))),
         "field": sees,
-        "parameters": f"{layer['parameters']:,}" if layer.get("parameters") else "",
-        "dead": _share(layer.get("dead")),
-        "duplicates": _share(layer.get("duplicates")),
-        "psnr": "" if psnr[0] is None else f"{psnr[0]:.1f}",
-        "twin": "" if psnr[1] is None else f"{psnr[1]:.1f}",
+        "parameters": f"{layer.parameters:,}" if layer.parameters else "",
+        "dead": _share(layer.dead),
+        "duplicates": _share(layer.duplicates),
+        "psnr": _decibels(found.psnr if found else None),
+        "psnr_randomized": _decibels(found.psnr_randomized if found else None),
     }
 
 
@@ -42,22 +41,26 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %"
 
 
+def _decibels(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
 def diagram(layers: Sequence[Layer], hrefs: Mapping[str, str]) -> dict[str, Any]:
     """Return boxes for the layers: as high as the maps are (by the logarithm of their side), as wide as channels.
 
-    >>> found = diagram([{"name": "a", "count": 4, "shape": [4, 8, 8]}], {"a": "#/a"})
+    >>> found = diagram([Layer("a", "Conv2d", 4, shape=(4, 8, 8))], {"a": "#/a"})
     >>> found["boxes"][0]["text"]
     '4 × 8 × 8'
     """
     step, high = max(96, min(160, WIDE // max(1, len(layers)))), 130
     boxes = []
     for number, layer in enumerate(layers):
-        shape = layer.get("shape") or [layer["count"]]
+        shape = layer.shape or (layer.count,)
         side = max(shape[1:], default=1)
         w = round(8 + 6 * math.log2(max(2, shape[0])), 1)
         h = round(12 + 13.5 * math.log2(max(1, side)), 1)
         left = number * step
-        name = layer["name"]
+        name = layer.name
         boxes.append(
             {
                 "name": name,
@@ -75,45 +78,45 @@ def diagram(layers: Sequence[Layer], hrefs: Mapping[str, str]) -> dict[str, Any]
     return {"boxes": boxes, "width": len(layers) * step, "height": high + 42, "middle": high / 2 + 4, "step": step}
 
 
-def per_class(outside: Outside | None) -> list[tuple[str, float | None]]:
+def per_class(found: Performance | None) -> list[tuple[str, float | None]]:
     """Return class and accuracy; of many classes the worst.
 
     >>> per_class(None)
     []
     """
-    if outside is None:
+    if found is None:
         return []
-    shares = outside.figures["per_class"]
-    known = [(name, shares.get(name)) for name in outside.classes]
+    shares = found.figures["per_class"]
+    known = [(name, shares.get(name)) for name in found.classes]
     if len(known) <= WIDEST:
         return known
     return sorted(((name, share) for name, share in known if share is not None), key=lambda each: each[1])[:WIDEST]
 
 
-def classes_left(outside: Outside | None) -> int:
+def classes_left(found: Performance | None) -> int:
     """Return how many classes `per_class` leaves out.
 
     >>> classes_left(None)
     0
     """
-    return 0 if outside is None else max(0, len(outside.figures["per_class"]) - WIDEST)
+    return 0 if found is None else max(0, len(found.figures["per_class"]) - WIDEST)
 
 
-def confusion(outside: Outside | None) -> dict[str, Any] | None:
+def confusion(found: Performance | None) -> dict[str, Any] | None:
     """Return the matrix in percent of its rows, with a level of colour for each cell; None for many classes.
 
     >>> confusion(None) is None
     True
     """
-    if outside is None or len(outside.classes) > WIDEST:
+    if found is None or len(found.classes) > WIDEST:
         return None
     rows: list[tuple[str, list[tuple[str, int, int]]]] = []
-    for name, row in zip(outside.classes, outside.confusion, strict=True):
+    for name, row in zip(found.classes, found.confusion, strict=True):
         total = sum(row) or 1
         cells = [(f"{100 * n / total:.0f}" if n else "", min(6, -(-6 * n // total)) if n else 0, n) for n in row]
         place = len(rows)
         rows.append((name, [c if i == place else (c[0], _level(c[2] / total), c[2]) for i, c in enumerate(cells)]))
-    return {"classes": outside.classes, "rows": rows}
+    return {"classes": found.classes, "rows": rows}
 
 
 def _level(share: float) -> int:
@@ -121,45 +124,45 @@ def _level(share: float) -> int:
     return sum(share >= start for start in (0.005, 0.02, 0.05, 0.10))
 
 
-def confused(outside: Outside | None) -> list[tuple[str, str, int]]:
-    """Return of many classes the most frequent confusions: true, said, pictures.
+def confused(found: Performance | None) -> list[tuple[str, str, int]]:
+    """Return of many classes the most frequent confusions: true, predicted, images.
 
     >>> confused(None)
     []
     """
-    if outside is None or len(outside.classes) <= WIDEST:
+    if found is None or len(found.classes) <= WIDEST:
         return []
-    found = [(n, i, j) for i, row in enumerate(outside.confusion) for j, n in enumerate(row) if i != j and n]
-    return [(outside.classes[i], outside.classes[j], n) for n, i, j in sorted(found, key=lambda e: -e[0])[:WIDEST]]
+    pairs = [(n, i, j) for i, row in enumerate(found.confusion) for j, n in enumerate(row) if i != j and n]
+    return [(found.classes[i], found.classes[j], n) for n, i, j in sorted(pairs, key=lambda e: -e[0])[:WIDEST]]
 
 
-def twin_layer(layers: Sequence[Layer]) -> str | None:
-    """Return the last layer that has pictures through random weights.
+def controlled_layer(layers: Sequence[Layer]) -> str | None:
+    """Return the last layer whose signals were compared with those through random weights.
 
-    >>> twin_layer([{"name": "a", "twins": {}}, {"name": "b", "twins": {"deconvnet": [0.9, 0.1]}}])
+    >>> controlled_layer([Layer("a", ""), Layer("b", "", controls={"deconvnet": Control(0.9, 0.1)})])
     'b'
     """
-    return next((layer["name"] for layer in reversed(layers) if layer.get("twins")), None)
+    return next((layer.name for layer in reversed(layers) if layer.controls), None)
 
 
-def twins(layers: Sequence[Layer]) -> dict[str, Any] | None:
-    """Return the correlations of trained and random pictures, a row a layer.
+def controls(layers: Sequence[Layer]) -> dict[str, Any] | None:
+    """Return the correlations of signals through trained and through random weights, a row a layer.
 
-    >>> twins([{"name": "b", "twins": {"deconvnet": [0.9, 0.1]}}])["rows"]
+    >>> controls([Layer("b", "", controls={"deconvnet": Control(0.9, 0.1)})])["rows"]
     [{'layer': 'b', 'cells': ['0.90 ± 0.10', '–', '–']}]
     """
-    name = twin_layer(layers)
+    name = controlled_layer(layers)
     if name is None:
         return None
     rows = [
-        {"layer": layer["name"], "cells": [_plus_minus(layer["twins"].get(rule)) for rule in RULES]}
+        {"layer": layer.name, "cells": [_plus_minus(layer.controls.get(rule)) for rule in RULES]}
         for layer in layers
-        if layer.get("twins")
+        if layer.controls
     ]
     return {"layer": name, "rules": RULES, "rows": rows}
 
 
-def _plus_minus(value: Sequence[float | None] | None) -> str:
-    if value is None or value[0] is None:
+def _plus_minus(value: Control | None) -> str:
+    if value is None or value.mean is None:
         return "–"
-    return f"{value[0]:.2f} ± {value[1] or 0:.2f}"
+    return f"{value.mean:.2f} ± {value.std or 0:.2f}"

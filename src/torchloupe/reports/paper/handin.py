@@ -22,10 +22,11 @@ from torchloupe.inspection.layer_table import counted, layer_table
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
+from torchloupe.reports.contents import Performance
 from torchloupe.reports.making import canvas_of, why
 from torchloupe.reports.paper.escape import in_latex, in_markdown
 from torchloupe.reports.plan import TIERS, layers_of, sentences, units_of
-from torchloupe.reports.sections.performance import Outside, outside
+from torchloupe.reports.sections.performance import performance
 from torchloupe.runs.metrics import read_metrics
 from torchloupe.runtime.environment import __version__, environment
 from torchloupe.runtime.files import atomic_write
@@ -65,11 +66,11 @@ def hand_in(
     from torchloupe.reports.report import sample_images
 
     samples = sample_images(studied, pictures, SAMPLES, seed)
-    seen = outside(studied, TIERS[0].images)
+    tested = performance(studied, TIERS[0].images)
     suffix = "pdf" if kind == "latex" else "png"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        made, refused = _figures(studied, samples, seen, folder, suffix, seed, progress)
+        made, refused = _figures(studied, samples, tested, folder, suffix, seed, progress)
         rows = layer_table(studied, 2000, image=samples.images)
         words = {
             "title": studied.title,
@@ -77,12 +78,12 @@ def hand_in(
             "refused": refused,
             "layers": rows,
             "measured": counted(rows),
-            "seen": seen,
-            "classes": [] if seen is None else list(seen.figures["per_class"].items()),
+            "tested": tested,
+            "classes": [] if tested is None else list(tested.figures["per_class"].items()),
             "methods": [
                 each
                 for each in sentences(AMOUNT, len(samples.names), studied.dataset() is not None)
-                if each[0] not in ("Without a unit", "Selectivity")
+                if each[0] not in ("Zero-ablation", "Correlation ratio")
             ],
             "version": __version__,
             "machine": environment("cpu"),
@@ -117,7 +118,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 def _figures(
     studied: Subject,
     samples: Images,
-    seen: Outside | None,
+    tested: Performance | None,
     folder: Path,
     suffix: str,
     seed: int,
@@ -126,7 +127,7 @@ def _figures(
     """Draw every figure that can be drawn; returns them, and sentences on the others."""
     made: list[Figure] = []
     refused: list[str] = []
-    jobs = list(_jobs(studied, samples, seen, seed))
+    jobs = list(_jobs(studied, samples, tested, seed))
     for number, (name, caption, draw) in enumerate(jobs):
         stem = f"figure-{len(made) + 1:02d}-" + re.sub(r"[^A-Za-z0-9]+", "-", name)
         try:
@@ -144,7 +145,7 @@ def _figures(
 Draw = Callable[[Path], list[Path]]
 
 
-def _jobs(studied: Subject, samples: Images, seen: Outside | None, seed: int) -> Iterator[tuple[str, str, Draw]]:
+def _jobs(studied: Subject, samples: Images, tested: Performance | None, seed: int) -> Iterator[tuple[str, str, Draw]]:
     """Yield name, caption and drawing function of each figure."""
     run_folder = studied.origin.run if studied.origin else None
     rows = [] if run_folder is None else read_metrics(run_folder)
@@ -155,12 +156,12 @@ def _jobs(studied: Subject, samples: Images, seen: Outside | None, seed: int) ->
             "Loss and accuracy while it was trained.",
             lambda path: _saved(curves(rows, held_out=held), path),
         )
-    if seen is not None and len(seen.classes) <= 30:
+    if tested is not None and len(tested.classes) <= 30:
         import torch
 
-        counts = torch.tensor(seen.confusion)
-        said = f"Confusion matrix: {seen.figures['n']:,} test pictures of {seen.figures['data']}."
-        yield "confusion", said, lambda path: _saved(confusion(counts, seen.classes, ""), path)
+        counts = torch.tensor(tested.confusion)
+        said = f"Confusion matrix: {tested.figures['n']:,} test pictures of {tested.figures['data']}."
+        yield "confusion", said, lambda path: _saved(confusion(counts, tested.classes, ""), path)
     first, last = _ends(studied, samples)
     one = Images(samples.images[:1], samples.names[:1], None)
     if first:
@@ -171,19 +172,19 @@ def _jobs(studied: Subject, samples: Images, seen: Outside | None, seed: int) ->
     known = (studied.health([last]) or {}).get(last)
     canvas = canvas_of(studied, samples)
     units = list(units_of(_count(studied, last, one, seed), UNITS, known)[0])
-    said = f"Pictures that drive units of {last} most, from noise; ×: over the strongest test picture."
+    said = f"Feature visualizations of units of {last}, from noise; ×: activation over the strongest test picture's."
     yield "units", said, _shown(studied, "maximize", last, None, seed, channels=units, copies=1, canvas=canvas)
-    said = "Pictures that drive each class's logit most."
+    said = "Feature visualizations of the classes: pictures that make each logit large."
     classes = list(range(min(UNITS, _count(studied, OUTPUT, one, seed))))
     yield "classes", said, _shown(studied, "maximize", OUTPUT, None, seed, channels=classes, copies=1, canvas=canvas)
     for layer in dict.fromkeys(name for name in (first, *_middle(studied, samples), last) if name):
-        said = f"Inversion of {layer}: original, remade from all of its features, the same through random weights."
+        said = f"Inversion of {layer}: original, reconstruction, the same through random weights."
         yield f"inversion-{layer}", said, _shown(studied, "invert", layer, samples, seed)
-    for rule, said in (("deconvnet", "Deconvolution"), ("guided", "Guided backpropagation"), ("gradient", "Gradient")):
+    for rule, said in (("deconvnet", "Deconvnet"), ("guided", "Guided backpropagation"), ("gradient", "Gradient")):
         text = f"{said} from {last}: picture, trained network, random weights."
         yield rule, text, _shown(studied, rule, last, samples, seed)
     if studied.split() is not None:
-        said = f"Test pictures that drive units of {last} most; dimmed: what the strongest position cannot see."
+        said = f"Maximally activating test pictures of units of {last}; dimmed: what the strongest position cannot see."
         yield "examples", said, _shown(studied, "top-examples", last, None, seed, channels=units[:8])
 
 

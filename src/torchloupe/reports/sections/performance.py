@@ -1,4 +1,4 @@
-"""How well a network does, seen from outside: measured once, kept beside the network, read from there afterwards."""
+"""How well a network does: measured once, stored beside the network, read from there afterwards."""
 
 import csv
 import io
@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from torchloupe.errors import DataError, ModelError, ResourceError
 from torchloupe.evaluation.accuracy import Evaluation, examine
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
-from torchloupe.reports.html.charts import Chart, line_chart, thinned
+from torchloupe.reports.contents import Mistake, Performance
+from torchloupe.reports.html.charts import line_chart, thinned
 from torchloupe.runs.metrics import read_metrics
 from torchloupe.runs.results import figures_of, write_verdict
 from torchloupe.runtime.console import duration
@@ -41,59 +41,46 @@ SAID = {
 """Settings of a training that a report tells, and what it calls them."""
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """One picture that the network takes for something else."""
+def reliability_diagram(found: Performance | None) -> str:
+    """Draw accuracy against confidence, as SVG.
 
-    name: str
-    true: str
-    predicted: str
-    confidence: float
-    index: int
-    """In the test split; -1 where that is not at hand."""
-
-
-@dataclass(frozen=True)
-class Outside:
-    """The figures of a test."""
-
-    figures: dict[str, Any]
-    """As in test.json."""
-    classes: tuple[str, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    """Row: true class, column: predicted."""
-    mistakes: tuple[Mistake, ...]
-    measured: bool
-    """Now, and not read from a file."""
-
-    @property
-    def calibration(self) -> Chart | None:
-        """Accuracy against confidence."""
-        bins = self.figures.get("reliability") or []
-        said = [row["confidence"] for row in bins]
-        series = [
-            ("right", "a", said, [row["accuracy"] for row in bins]),
-            ("as sure as right", "ideal", [0.0, 1.0], [0.0, 1.0]),
-        ]
-        return line_chart(series, x_label="confidence", percent=True, y_range=(0, 1), width=300, height=260, ends=False)
+    >>> reliability_diagram(None)
+    ''
+    """
+    bins = [] if found is None else found.figures.get("reliability") or []
+    said = [row["confidence"] for row in bins]
+    series = [
+        ("accuracy", "a", said, [row["accuracy"] for row in bins]),
+        ("perfect calibration", "ideal", [0.0, 1.0], [0.0, 1.0]),
+    ]
+    return line_chart(
+        "Accuracy against confidence",
+        series if bins else [],
+        x_label="confidence",
+        percent=True,
+        y_range=(0, 1),
+        width=300,
+        height=260,
+        ends=False,
+    )
 
 
-def outside(studied: Subject, images: int, progress: Progress | None = None) -> Outside | None:
+def performance(studied: Subject, images: int, progress: Progress | None = None) -> Performance | None:
     """Return the figures of the network's test, measured if they are not kept; None without data or kept figures.
 
-    `pictures`: test pictures looked at, at most, if it has to be measured.
+    `images`: test images, at most, that it is measured on if it has to be.
     """
     dataset, split = studied.dataset(), studied.split()
     chosen = spread_out(0 if split is None else len(split), images)
     for folder in _folders(studied):
-        if found := _kept(folder, studied, dataset, len(chosen)):
+        if found := _stored(folder, studied, dataset, len(chosen)):
             return found
     if dataset is None or split is None or not isinstance(studied.model, Network):
         return None
-    looked = split if len(chosen) == len(split) else take(split, chosen)
+    tested = split if len(chosen) == len(split) else take(split, chosen)
     try:
         evaluation, mirrored = examine(
-            studied.model, looked.images, looked.labels, dataset.classes, tta=True, progress=progress
+            studied.model, tested.images, tested.labels, dataset.classes, tta=True, progress=progress
         )
     except DataError:  # other classes than the network's: there is nothing to count right or wrong
         return None
@@ -106,21 +93,21 @@ def outside(studied: Subject, images: int, progress: Progress | None = None) -> 
         crc32=studied.crc,
         mirrored=mirrored,
     ).to_json()
-    for folder in _written(studied, whole=looked is split):
+    for folder in _written(studied, whole=tested is split):
         with suppress(OSError, ResourceError):
-            write_verdict(folder, evaluation, looked, f"{studied.title} on {dataset.name}", figures)
+            write_verdict(folder, evaluation, tested, f"{studied.title} on {dataset.name}", figures)
             break
     confusion = tuple(map(tuple, evaluation.confusion.tolist()))
-    return Outside(figures, evaluation.classes, confusion, _mistaken(evaluation, looked, chosen), measured=True)
+    return Performance(figures, evaluation.classes, confusion, _mistaken(evaluation, tested, chosen), measured=True)
 
 
-def _mistaken(evaluation: Evaluation, looked: Split, chosen: Tensor) -> tuple[Mistake, ...]:
+def _mistaken(evaluation: Evaluation, tested: Split, chosen: Tensor) -> tuple[Mistake, ...]:
     """Return the most confident mistakes, as they would be read from predictions.csv."""
     said = [float(f"{value:.6g}") for value in evaluation.probabilities.amax(1).tolist()]
     wrong = (evaluation.predicted != evaluation.labels).nonzero().flatten().tolist()
     names, true, predicted = evaluation.classes, evaluation.labels.tolist(), evaluation.predicted.tolist()
     return tuple(
-        Mistake(looked.names[i], names[true[i]], names[predicted[i]], said[i], int(chosen[i]))
+        Mistake(tested.names[i], names[true[i]], names[predicted[i]], said[i], int(chosen[i]))
         for i in sorted(wrong, key=lambda i: (-said[i], i))[:MISTAKES]
     )
 
@@ -138,7 +125,7 @@ def _written(studied: Subject, *, whole: bool) -> list[Path]:
     return folders if whole and folders[0] == run else [folder for folder in folders if folder != run]
 
 
-def _kept(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -> Outside | None:
+def _stored(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -> Performance | None:
     """Read the figures that were kept, if they are of these weights and data, and of pictures enough."""
     with suppress(ModelError, OSError, KeyError, ValueError):
         figures = read_json(folder / "test.json")
@@ -147,7 +134,7 @@ def _kept(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -
         rows = list(csv.reader(io.StringIO((folder / "confusion.csv").read_text(encoding="utf-8"))))
         confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])
         split = None if dataset is None else studied.split()
-        return Outside(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
+        return Performance(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
     return None
 
 
@@ -168,18 +155,18 @@ def _mistakes(folder: Path, split: Split | None) -> tuple[Mistake, ...]:
     return tuple(found)
 
 
-def training_curves(run: Path | None, held_out: bool = False) -> tuple[Chart | None, Chart | None]:
-    """Return loss and accuracy against epochs, of every step (smoothed) and at every epoch's end.
+def training_curves(run: Path | None, held_out: bool = False) -> tuple[str, str]:
+    """Draw loss and accuracy against epochs as SVG, of every step (smoothed) and at every epoch's end.
 
     `held_out`: it was tested on a part of train.
 
     >>> training_curves(None)
-    (None, None)
+    ('', '')
     """
     rows = [] if run is None else read_metrics(run)
     epochs, steps = ([row for row in rows if row["kind"] == kind] for kind in ("epoch", "step"))
     if not epochs:
-        return None, None
+        return "", ""
     made = []
     for what, percent in (("loss", False), ("accuracy", True)):
         series: list[tuple[str, str, Sequence[float], Sequence[float]]] = []
@@ -190,7 +177,9 @@ def training_curves(run: Path | None, held_out: bool = False) -> tuple[Chart | N
             known = [row for row in epochs if f"{name}_{what}" in row]
             label = "held out" if held_out and name == "test" else name
             series.append((label, kind, [row["epoch"] for row in known], [row[f"{name}_{what}"] for row in known]))
-        made.append(line_chart(series, x_label="epoch", percent=percent, log=not percent))
+        made.append(
+            line_chart(f"{what.title()} against epochs", series, x_label="epoch", percent=percent, log=not percent)
+        )
     return made[0], made[1]
 
 

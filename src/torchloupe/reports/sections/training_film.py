@@ -1,7 +1,5 @@
 """How a network learned, from the snapshots of its run: filters, units' pictures, and mistakes it stopped making."""
 
-import base64
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,48 +16,21 @@ from torchloupe.features.trace import resolve
 from torchloupe.figures.colors import stretched
 from torchloupe.inspection.catalog import find_method, load_function
 from torchloupe.models.network import Network
-from torchloupe.reports.html.sprites import animation, reduced, sprite
+from torchloupe.reports.contents import Mended, Moment, Strip, TrainingFilm
+from torchloupe.reports.html.sprites import animation, grid, reduced, sprite
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import units_of
 from torchloupe.runs.metrics import read_metrics
+from torchloupe.runtime.environment import __version__
 
 SNAPSHOTS = 9
 FILTERS = 32
 PROBE = 1000
 MENDED = 6
 """Pictures shown for each stretch between two snapshots, at most."""
-GAP = 1
+GREY = 128
 OF_DATA = ("right", "said", "index", "label")
 """What says how the snapshots answered test images; the rest is of the weights, whatever data are given."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """The network at one snapshot."""
-
-    epoch: float
-    accuracy: float | None
-    """On the probe's pictures; None without data."""
-    mended: tuple[tuple[int, str, str, str], ...]
-    """Tile, true class, what it was taken for, name: wrong here, right at every later snapshot."""
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A film of a network that learns."""
-
-    moments: tuple[Moment, ...]
-    layer: str
-    units: tuple[int, ...]
-    filters: dict[str, Any] | None
-    """Sprite: the filters of the first moment, then of the next."""
-    images: dict[str, Any] | None
-    filter_count: int
-    film: dict[str, str]
-    """Name -> looping animation, base64 of WebP."""
-    probe: int
-    steps: int
-    seed: int
 
 
 def snapshots(run: Path | None, most: int = SNAPSHOTS) -> list[tuple[float, Path]]:
@@ -86,7 +57,7 @@ def snapshots(run: Path | None, most: int = SNAPSHOTS) -> list[tuple[float, Path
     return found
 
 
-def learned(making: Making) -> Learned | None:
+def training_film(making: Making) -> TrainingFilm | None:
     """Return how the network learned; None where no snapshots are at hand and none were kept."""
     studied = making.studied
     states = snapshots(studied.origin.run if studied.origin else None)
@@ -104,15 +75,15 @@ def learned(making: Making) -> Learned | None:
     made = making.attempt(
         "how it learned",
         layer,
-        lambda: studied.once("learned", about, lambda: _watched(making, states, layer), of_data=OF_DATA),
+        lambda: studied.once("learned", about, lambda: _at_snapshots(making, states, layer), of_data=OF_DATA),
     )
     if made is None or len(made[0]["epoch"]) < 2:
         return None
     return _film(making, *made)
 
 
-def _watched(making: Making, states: list[tuple[float, Path]], layer: str) -> dict[str, Tensor] | None:
-    """Look at every snapshot."""
+def _at_snapshots(making: Making, states: list[tuple[float, Path]], layer: str) -> dict[str, Tensor] | None:
+    """Measure every snapshot."""
     if len(states) < 2:
         return None
     studied, amount = making.studied, making.plan.amount
@@ -178,47 +149,50 @@ def _filters(network: nn.Module) -> Tensor | None:
     return module.weight.detach()
 
 
-def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> Learned:
-    """Put what was seen into pictures."""
+def _film(making: Making, made: dict[str, Tensor], about: dict[str, Any]) -> TrainingFilm:
+    """Turn what was measured into images."""
     epochs = made["epoch"].tolist()
-    filters = images = None
-    film = {}
+    shared = {
+        "epochs": epochs,
+        "seed": about["seed"],
+        "weights_of_the_report": making.studied.weights,
+        "torchloupe": __version__,
+    }
+    strips = {}
     if "filters" in made:
         shown = torch.stack([stretched(weight) for weight in made["filters"]])
-        filters = sprite(shown.flatten(0, 1)).plain()
-        film["filters"] = _animated(shown, 8, 6)
+        scale = "each filter from its smallest weight to its largest"
+        how = {"method": "filters", "channels": list(range(shown.shape[1])), "scale": scale, **shared}
+        strips["filters"] = _strip("First filters", shown, 8, 6, how)
     if "pictures" in made:
         shown = made["pictures"]
         small = reduced(shown.flatten(0, 1))
         shown = small.view(*shown.shape[:2], *small.shape[1:])
-        images = sprite(shown.flatten(0, 1)).plain()
-        film["pictures"] = _animated(shown, 4, max(1, 96 // shown.shape[-1]))
+        units, layer = made["unit"].tolist(), about["layer"]
+        settings = {"steps": about["steps"], "copies": 1}
+        how = {"method": "maximize", "layer": layer, "channels": units, "settings": settings, **shared}
+        title = f"Feature visualizations of {len(units)} units of {layer}"
+        strips["maximize"] = _strip(title, shown, 4, max(1, 96 // shown.shape[-1]), how)
     mended = _mended(making, made) if "right" in made else [()] * len(epochs)
     right = made["right"].double().mean(1).tolist() if "right" in made else [None] * len(epochs)
     moments = tuple(Moment(e, r, m) for e, r, m in zip(epochs, right, mended, strict=True))
-    count = int(made["filters"].shape[1]) if "filters" in made else 0
-    units = tuple(made["unit"].tolist())
-    return Learned(
-        moments,
-        about["layer"],
-        units,
-        filters,
-        images,
-        count,
-        film,
-        len(made.get("index", ())),
-        about["steps"],
-        about["seed"],
-    )
+    return TrainingFilm(moments, strips, len(made.get("index", ())))
 
 
-def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, str, str, str], ...]]:
-    """Return for each moment the pictures that were wrong then and right from the next moment on."""
+def _strip(title: str, shown: UInt8[Tensor, "s n 3 h w"], columns: int, factor: int, about: dict[str, Any]) -> Strip:
+    """Return one strip and its animation, every pixel enlarged by `factor`."""
+    frames = torch.stack([grid(each, columns, gap=1, fill=GREY) for each in shown])
+    large = frames.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    return Strip(title, sprite(shown.flatten(0, 1)), int(shown.shape[1]), columns, animation(large), about)
+
+
+def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[Mended, ...]]:
+    """Return for each moment the images that were wrong then and right from the next moment on."""
     split, model = making.studied.split(), making.studied.model
     right = made["right"].bool()
     if split is None or not isinstance(model, Network):
         return [()] * len(right)
-    found: list[tuple[tuple[int, str, str, str], ...]] = []
+    found: list[tuple[Mended, ...]] = []
     for moment in range(len(right)):
         here = ~right[moment] & right[moment + 1 :].all(0) if moment + 1 < len(right) else torch.zeros_like(right[0])
         rows = here.nonzero().flatten().tolist()
@@ -228,18 +202,6 @@ def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[tuple[int, st
             index = int(made["index"][row])
             tile = making.photos.place(index, split.images[index])
             true, said = int(made["label"][row]), int(made["said"][moment, row])
-            tiles.append((tile, model.classes[true], model.classes[said], split.names[index]))
+            tiles.append(Mended(tile, model.classes[true], model.classes[said], split.names[index]))
         found.append(tuple(tiles))
     return found
-
-
-def _animated(shown: UInt8[Tensor, "s n 3 h w"], columns: int, factor: int) -> str:
-    """Return a looping film of a grid of tiles, every pixel enlarged."""
-    s, n, _, height, width = shown.shape
-    rows = -(-n // columns)
-    canvas = torch.full((s, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 128, dtype=torch.uint8)
-    for i in range(n):
-        top, left = i // columns * (height + GAP), i % columns * (width + GAP)
-        canvas[:, top : top + height, left : left + width] = shown[:, i].permute(0, 2, 3, 1)
-    large = canvas.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
-    return base64.b64encode(animation(large)).decode()
