@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
 from browsing import chromium, needed, opened, painted
 from reporting import CLASSES, hostile_run, own_cache, small_report
+from torchloupe.errors import ModelError
+from torchloupe.figures.colors import rgb, signed
+from torchloupe.inspection.repeat import repeat
 from torchloupe.reports import report as package
 from torchloupe.reports.html.charts import line_chart
 from torchloupe.reports.html.page import parts, whole
@@ -139,6 +144,41 @@ def test_a_picture_is_saved_with_its_json(browser: Any, made: package.ReportFile
         for tile in page.locator("#how-well .tile").all()[:2]:
             tile.click()
             page.locator("#lens-close").click()
+        seen.clean()
+
+
+KINDS = {
+    "#/conv1/{0}": {"Filter": "filters", "Feature visualization": "maximize", "Deconvnet": "deconvnet"},
+    "#/layer2.1": {"Reconstruction from": "invert", "guided from": "guided", "PCA": "feature-maps"},
+    "#/layer2.1/{2}": {"Map of": "feature-maps", "Feature visualization": "maximize", "activation": "top-examples"},
+}
+
+
+@pytest.mark.parametrize("at", KINDS)
+def test_what_is_saved_can_be_made_again(browser: Any, made: package.ReportFile, tmp_path: Path, at: str) -> None:
+    place = at.format(*(layer.units[0].channel for layer in made.contents.layers))
+    (run,) = made.path.parent.glob("run*")
+    with opened(browser, made.path, place, **DESKTOP) as seen:
+        page = seen.page
+        for number, (label, method) in enumerate(KINDS[at].items()):
+            page.locator(f"#panel .tile[aria-label*='{label}']").first.click()
+            page.wait_for_function("() => document.getElementById('save-png').href.startsWith('blob:')")
+            for name in ("png", "json"):
+                with page.expect_download() as caught:
+                    page.locator(f"#save-{name}").click()
+                caught.value.save_as(tmp_path / f"{number}.{name}")
+            page.locator("#lens-close").click()
+            file = tmp_path / f"{number}.json"
+            with pytest.raises(ModelError, match=r"again .*--model MODEL"):
+                repeat(file)
+            again, _ = repeat(file, model=str(run))
+            assert again.method.name == method
+            if method in ("maximize", "guided", "invert"):
+                values = rgb(again.pictures) if method != "guided" else signed(again.signal)
+                with Image.open(file.with_suffix(".png")) as image:
+                    small = image.convert("RGB").resize((values.shape[3], values.shape[2]), Image.Resampling.NEAREST)
+                tile = torch.tensor(list(small.tobytes()), dtype=torch.int16).view(*values.shape[2:], 3)
+                assert (tile - values[0].permute(1, 2, 0)).abs().float().mean() < 1, label
         seen.clean()
 
 

@@ -43,7 +43,8 @@ trained_with = click.option(
     "--model",
     "trained_with",
     metavar="CODE",
-    help="Your own network that a run, file or picture is of: file.py:factory. Code runs only if you name it.",
+    help="Your own network that a run, file or picture is of: file.py:factory. Code runs only if you name it. "
+    "Of a JSON saved from a report: the MODEL that the report is of.",
 )
 foreign = stack(
     trained_with,

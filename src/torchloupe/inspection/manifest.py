@@ -68,6 +68,10 @@ class Manifest:
     numbers: dict[str, Any] = field(default_factory=dict)
     torchloupe: str = ""
     """The version that wrote it."""
+    crc32: str | None = None
+    """Checksum of the data that the images are of, where it was noted: in a report."""
+    report: str | None = None
+    """Title of the report that it was saved from."""
 
     def write(self, path: Path) -> None:
         """Write the JSON."""
@@ -78,8 +82,8 @@ NEEDED = frozenset(each.name for each in fields(Manifest) if each.default is eac
 """What every such JSON holds, those of earlier versions too."""
 
 
-def read_manifest(file: Path) -> Manifest:
-    """Read the JSON beside an image.
+def read_manifest(file: Path, model: str | None = None) -> Manifest:
+    """Read the JSON beside an image; `model`: the MODEL that one saved from a report is of, which does not say it.
 
     Raises:
         ModelError: there is none, it is not such a JSON, or one of its fields is not what it should be.
@@ -95,10 +99,10 @@ def read_manifest(file: Path) -> Manifest:
         values = read_json(file)
     except RecursionError:
         values = None
-    return parse_manifest(values, file)
+    return parse_manifest(values, file, model)
 
 
-def parse_manifest(values: Any, file: Path) -> Manifest:
+def parse_manifest(values: Any, file: Path, model: str | None = None) -> Manifest:
     """Return what a JSON holds, checked; what earlier versions called otherwise has today's name.
 
     Raises:
@@ -110,7 +114,9 @@ def parse_manifest(values: Any, file: Path) -> Manifest:
     torchloupe.errors.ModelError: 'a.json' does not describe a picture of torchloupe. Name the .json beside one.
     """
     if isinstance(values, dict) and isinstance(values.get("report"), str) and "files" not in values:
-        raise ModelError(_of_a_report(values, file))
+        if model is None or not isinstance(values.get("again"), dict):
+            raise ModelError(_of_a_report(values, file))
+        values = _completed(values, model, file)
     if not isinstance(values, dict) or not values.keys() >= NEEDED:
         raise ModelError(f"'{file}' does not describe a picture of torchloupe. Name the .json beside one.")
     known = {each.name: values[each.name] for each in fields(Manifest) if each.name in values}
@@ -263,8 +269,35 @@ CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "told": (_is_settings, "what captions say"),
     "numbers": (_is_settings, "numbers by name"),
     "torchloupe": (_is_text, "a version"),
+    "crc32": (lambda v: v is None or _is_text(v), "a checksum or null"),
+    "report": (lambda v: v is None or _is_text(v), "a title or null"),
 }
 """Of each field whether it is what it should be, and what that is."""
+
+
+def _completed(values: Mapping[str, Any], model: str, file: Path) -> dict[str, Any]:
+    """Return what was saved from a report's page as a JSON beside an image has it: of `model`, for a whole sheet."""
+    again = values["again"]
+    given = values.get("settings")
+    more = again.get("settings", {})
+    settings = {**given, **more} if isinstance(given, dict) and isinstance(more, dict) else None
+    images = again.get("pictures")
+    return {
+        **{name: values.get(name) for name in ("method", "weights", "layer", "torchloupe", "crc32", "report")},
+        "model": str(Path(model).resolve()) if _is_there(Path(model)) else model,
+        "model_options": {},
+        "title": values.get("model"),
+        "channels": again.get("channels"),
+        "data": None,
+        "pictures": images,
+        "names": None,
+        "started_from_pictures": images is not None,
+        "seed": values.get("seed") or 0,
+        "settings": settings,
+        "environment": {},
+        "look": {},
+        "files": [f"{file.stem}-sheet.png"],
+    }
 
 
 def _of_a_report(values: Mapping[str, Any], file: Path) -> str:
@@ -293,7 +326,8 @@ def _of_a_report(values: Mapping[str, Any], file: Path) -> str:
         words += [flag if value else f"--no-{flag[2:]}"] if type(value) is bool else [flag, f"{value}"]
     opened = values.get("opened_from")
     model = f", MODEL being {short(opened)}" if _is_text(opened) else ""
-    return f"{said}. Make it with `{' '.join(words)}`{model}."
+    here = f"give it with `torchloupe again {file.name} --model MODEL`, or make" if "again" in values else "make"
+    return f"{said}: {here} it with `{' '.join(words)}`{model}."
 
 
 def _safe(value: Any) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torchloupe.checkpoints.file import Maker, read_tensors
 from torchloupe.checkpoints.open import is_factory, open_model
 from torchloupe.errors import ModelError, UsageError
-from torchloupe.inspection.inputs import Images
+from torchloupe.inspection.inputs import Images, is_from_data
 from torchloupe.inspection.manifest import Manifest, located, read_manifest
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
@@ -25,19 +25,22 @@ OPTIONS = frozenset(["weights", "classes", "mean", "std", "size"])
 def repeat(file: Path, progress: Progress | None = None, *, model: Maker | None = None) -> tuple[Result, Manifest]:
     """Run what the JSON beside an image describes; returns the result and what the JSON says.
 
-    The JSON is a file: code that it names runs only where the user names it too, as `model`, or ran it before.
+    The JSON is a file: code that it names runs only where the user names it too, as `model`, or ran it before. One that
+    was saved from a report does not say where its network lies: `model` is its MODEL.
 
     Raises:
-        ModelError: no such JSON, its network is another one now, or it names code that may not run.
+        ModelError: no such JSON, its network or its data are others now, or it names code that may not run.
 
     >>> repeat(Path("nothing.json"))
     Traceback (most recent call last):
     ...
     torchloupe.errors.ModelError: no file 'nothing.json': name the .json beside a picture.
     """
-    told = read_manifest(file)
+    told = read_manifest(file, model if isinstance(model, str) else None)
     if told.model is None:
         raise ModelError(f"'{file}' is of a network made in code: run that code again.")
+    if told.report is not None:
+        model = None  # it named the network, not the code of one
     with process_settings(threads=told.environment.get("threads")):  # another number of them sums in another order
         return _repeated(told, told.model, file, progress, model), told
 
@@ -49,6 +52,8 @@ def _repeated(told: Manifest, word: str, file: Path, progress: Progress | None, 
     studied = Subject(network, data, title=told.title)
     if studied.weights != told.weights:
         raise ModelError(f"the weights of {short(word)} are not those that '{file}' was made with.")
+    if told.crc32 is not None and any(map(is_from_data, told.pictures or ())) and studied.crc != told.crc32:
+        raise ModelError(f"the data of {short(word)} are not at hand, or not those that '{file}' was made with.")
     return run(
         told.method,
         studied,

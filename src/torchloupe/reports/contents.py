@@ -31,6 +31,10 @@ class Example:
     box: tuple[float, ...]
     """What its strongest position sees: top, left, bottom, right as shares of the image's sides."""
     name: str
+    word: str | None = None
+    """What names it again: `test:3`; None where nothing does."""
+    position: tuple[int, int] | None = None
+    """(y, x) of its strongest position in the map."""
 
 
 @dataclass
@@ -234,6 +238,8 @@ class Contents:
     film: TrainingFilm | None
     samples: Sequence[str]
     """What the sample images are called; they are the tiles of `shown`."""
+    sample_words: Sequence[str | None]
+    """What names each again: `test:3`; None where nothing does."""
     shown: Sprite
     photos: Sprite | None
     """The test images outside of layers; None without data."""

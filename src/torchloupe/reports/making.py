@@ -99,10 +99,10 @@ class Making:
         origin = self.studied.origin
         if origin is not None:
             manifest["opened_from"] = Path(origin.word).name
-        told = {"torchloupe": __version__, "weights": self.studied.weights}
+        noted = {"torchloupe": __version__, "weights": self.studied.weights, "crc32": self.studied.crc}
         return {
             **manifest,
-            **told,
+            **noted,
             "settings": settings,
             "numbers": {name: [mean, std] for name, mean, std in shown.numbers()},
         }

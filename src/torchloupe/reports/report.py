@@ -12,7 +12,7 @@ from torch import nn
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.figures.colors import rgb
-from torchloupe.inspection.inputs import Images, colored, drawn
+from torchloupe.inspection.inputs import Images, colored, drawn, is_from_data
 from torchloupe.inspection.places import is_report, report_folder
 from torchloupe.inspection.run import images_to_inspect
 from torchloupe.inspection.subject import Subject, subject
@@ -249,6 +249,7 @@ def contents_of(
         layers=layers,
         film=film,
         samples=samples.captions,
+        sample_words=_words(samples),
         photos=making.photos.sprite(),
         shown=sprite(reduced(rgb(samples.images))),
         classes=names,
@@ -264,6 +265,12 @@ def contents_of(
         weights=studied.weights,
         surroundings=_surroundings(),
     )
+
+
+def _words(samples: Images) -> tuple[str | None, ...]:
+    """Return what names the sample images again wherever the report is read; a path of this machine does not."""
+    words = samples.words or (None,) * len(samples.names)
+    return tuple(word if word is not None and is_from_data(word) else None for word in words)
 
 
 def _late(parts: Sequence[tuple[str, str]]) -> list[str]:

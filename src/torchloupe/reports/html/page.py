@@ -160,6 +160,7 @@ def _data(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str
         "blocks": {layer.name: number for number, layer in enumerate(embedded)},
         "pages": dict(pages),
         "samples": list(contents.samples),
+        "sample_words": list(contents.sample_words),
         "sprites": plain_values(sprites),
         "units": [_searched(layer) for layer in contents.layers],
         "classes": list(contents.classes),

@@ -95,8 +95,11 @@ def examples(making: Making, found: Layer) -> None:
     shown = making.show("top-examples", found.name, ranked, channels=_channels(found), count=count)
     if shown is None:
         return
-    found.about["examples"] = {**making.about(shown), "looked_through": len(ranked.images)}
+    whole = split is not None and len(split) == len(making.studied.split() or ())
+    found.about["examples"] = {**making.about(shown), "looked_through": len(ranked.images), "whole": whole}
     index = shown.index if split is None else making.index_in_split(shown.index)
+    dataset = making.studied.dataset()
+    word = "test" if dataset is not None and len(dataset.test) else "train"
     pool = Pool()
     height, width = ranked.images.shape[2:]
     sides = (height, width, height, width)
@@ -107,6 +110,8 @@ def examples(making: Making, found: Layer) -> None:
                 plain(shown.activation[i, k]),
                 tuple(round(v / side, 4) for v, side in zip(box, sides, strict=True)),
                 shown.names[i][k],
+                None if split is None else f"{word}:{int(index[i, k])}",
+                (int(shown.position[i, k, 0]), int(shown.position[i, k, 1])),
             )
             for k, box in enumerate(shown.box[i].tolist())
         ]

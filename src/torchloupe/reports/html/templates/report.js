@@ -102,9 +102,13 @@
   $("lens").addEventListener("click", (event) => { if (event.target === $("lens")) $("lens").close(); });
 
   const unitName = (unit) => unit.name || "unit " + unit.channel;
-  function made(layer, what, unit, extra = {}) {
-    return { ...(layer.about[what] || {}), layer: layer.name, ...(unit ? { unit: unit.channel } : {}), ...extra };
+  // How a picture was made; `again`: what `torchloupe again FILE.json --model MODEL` needs beside that.
+  function made(layer, what, unit, extra = {}, again = null) {
+    return { ...(layer.about[what] || {}), layer: layer.name, ...(unit ? { unit: unit.channel } : {}), ...extra, ...(again ? { again } : {}) };
   }
+  const ofSample = (i, unit) => data.sample_words[i] && { pictures: [data.sample_words[i]], ...(unit ? { channels: [unit.channel] } : {}) };
+
+  const fromExample = (unit, example) => example.word && { pictures: [example.word], channels: { each_image: [unit.channel] }, settings: { position: [example.position] } };
 
   // ---------- a layer ------------------------------------------------------------------------
   const orders = {
@@ -185,7 +189,7 @@
     const inversions = layer.inversions;
     if (!inversions) return null;
     const row = (from, name) => data.samples.map((sample, i) => [tile(layer.name + "/invert", from + i, name + " from " + layer.name + ": " + sample,
-      () => made(layer, "invert", null, { picture: sample, random_weights: from > 0, ...inversions.scores[from + i] })), el("span", { class: "cap", text: few(inversions.scores[from + i].psnr) + " dB" })]);
+      () => made(layer, "invert", null, { picture: sample, random_weights: from > 0, ...inversions.scores[from + i] }, ofSample(i))), el("span", { class: "cap", text: few(inversions.scores[from + i].psnr) + " dB" })]);
     const box = el("div", {}, el("h4", { text: "Inversion: what the layer keeps of a picture" }),
       table("Reconstructed by optimisation from all of the layer's features; below: PSNR to the original", [["picture", photos()], ["reconstructed", row(0, "Reconstruction")], ["random weights", row(data.samples.length, "Reconstruction through random weights")]]));
     if (inversions.chart) box.append(el("div", { class: "cols" }, el("div", {}, el("h4", { text: "Relative error, median of the pictures" }), drawn(inversions.chart))));
@@ -202,7 +206,7 @@
       if (!layer.sprites[rule]) continue;
       for (const [from, name] of [[0, rule], [n, "random weights"]]) {
         rows.push([name, data.samples.map((sample, i) => tile(layer.name + "/" + rule, from + i, rule + (from ? " through random weights" : "") + " from " + layer.name + ": " + sample,
-          () => made(layer, rule, null, { picture: sample, random_weights: from > 0, correlation: layer.correlations[rule][i] })))]);
+          () => made(layer, rule, null, { picture: sample, random_weights: from > 0, correlation: layer.correlations[rule][i] }, ofSample(i))))]);
       }
     }
     return rows;
@@ -214,7 +218,7 @@
   }
   function mapsOf(layer) {
     if (!layer.sprites.pca) return null;
-    const row = data.samples.map((sample, i) => tile(layer.name + "/pca", i, "PCA of the maps of " + layer.name + ": " + sample, () => made(layer, "maps", null, { picture: sample, shown: "PCA" })));
+    const row = data.samples.map((sample, i) => tile(layer.name + "/pca", i, "PCA of the maps of " + layer.name + ": " + sample, () => made(layer, "maps", null, { picture: sample, shown: "PCA" }, ofSample(i))));
     return el("div", {}, el("h4", { text: "All maps at once" }), table("The three principal components of the maps, as red, green and blue", [["picture", photos()], ["PCA", row]]));
   }
 
@@ -243,18 +247,18 @@
     box.append(cols);
     if (unit.maps.length) {
       const row = unit.maps.map((t, i) => el("div", {}, sampleTile(i),
-        tile(layer.name + "/maps", t, "Map of " + name + ": " + data.samples[i], () => made(layer, "maps", unit, { picture: data.samples[i] }))));
+        tile(layer.name + "/maps", t, "Map of " + name + ": " + data.samples[i], () => made(layer, "maps", unit, { picture: data.samples[i] }, ofSample(i, unit)))));
       box.append(el("h5", { text: "Its maps of the sample pictures, each from its minimum to its maximum" }), el("div", { class: "row many" }, ...row));
     }
     return box;
   }
   function visualizations(layer, unit, name) {
     const parts = [];
-    if (unit.filter !== undefined) parts.push(el("h5", { text: "Its filter" }), el("div", { class: "row three" }, tile(layer.name + "/filters", unit.filter, "Filter of " + name, () => made(layer, "filters", unit))));
+    if (unit.filter !== undefined) parts.push(el("h5", { text: "Its filter" }), el("div", { class: "row three" }, tile(layer.name + "/filters", unit.filter, "Filter of " + name, () => made(layer, "filters", unit, {}, { channels: [unit.channel] }))));
     if (!unit.maximizing.length) return parts;
     parts.push(el("h5", { text: "Feature visualization, from noise" }));
     parts.push(el("div", { class: "row three" }, ...unit.maximizing.map((copy, i) => copy.dead ? el("span", { class: "tile gone", role: "img", "aria-label": "stayed at zero" }) : tile(layer.name + "/maximize", copy.tile, "Feature visualization of " + name + " of " + layer.name + ", noise " + (i + 1),
-      () => made(layer, "maximize", unit, { copy: i, activation: copy.activation, shifted: copy.shifted, ratio: copy.ratio, spread: unit.spread })))));
+      () => made(layer, "maximize", unit, { copy: i, activation: copy.activation, shifted: copy.shifted, ratio: copy.ratio, spread: unit.spread }, { channels: [unit.channel] })))));
     const best = unit.maximizing.reduce((a, b) => ((b.activation ?? -1e9) > (a.activation ?? -1e9) ? b : a));
     parts.push(el("p", { class: "says" }, "activation " + unit.maximizing.map((copy) => few(copy.activation)).join(", ") + (unit.spread !== undefined ? " (± " + few(unit.spread, 2) + " over noises)" : "")));
     if (best.dead) parts.push(el("p", { class: "says flag", text: "dead: no picture was found that activates it" }));
@@ -266,10 +270,10 @@
     const from = layer.about.examples.looked_through.toLocaleString("en") + (data.has_data ? " test" : " sample") + " pictures";
     const parts = [el("h5", { text: "Maximally activating, of " + from })];
     parts.push(el("div", { class: "row three" }, ...unit.examples.map((example) => tile(layer.name + "/photos", example.tile, example.name + ", activation " + few(example.activation),
-      () => made(layer, "examples", unit, { picture: example.name, activation: example.activation, box: example.box }), { box: example.box, size: "photo" }))));
+      () => made(layer, "examples", unit, { picture: example.name, activation: example.activation, box: example.box }, layer.about.examples.whole ? { channels: [unit.channel] } : null), { box: example.box, size: "photo" }))));
     if (unit.backpropagated.length) {
       parts.push(el("h5", { text: "Their deconvnet, cropped to the receptive field" }));
-      parts.push(el("div", { class: "row three" }, ...unit.backpropagated.map((t, i) => tile(layer.name + "/backpropagated", t, "Deconvnet of " + name + ": " + unit.examples[i].name, () => made(layer, "backpropagated", unit, { picture: unit.examples[i].name })))));
+      parts.push(el("div", { class: "row three" }, ...unit.backpropagated.map((t, i) => tile(layer.name + "/backpropagated", t, "Deconvnet of " + name + ": " + unit.examples[i].name, () => made(layer, "backpropagated", unit, { picture: unit.examples[i].name }, fromExample(unit, unit.examples[i]))))));
     }
     return parts;
   }
@@ -417,7 +421,7 @@
       const [, what, channel, number] = about.split(":"), layer = owner && layerNamed(owner);
       const unit = layer && channel !== undefined ? layer.units.find((each) => each.channel === Number(channel)) : null;
       const copy = unit && unit.maximizing[Number(number)];
-      look(sprite, Number(t), button.getAttribute("aria-label"), layer ? made(layer, what, unit, copy ? { copy: Number(number), activation: copy.activation, ratio: copy.ratio } : {}) : { picture: about });
+      look(sprite, Number(t), button.getAttribute("aria-label"), layer ? made(layer, what, unit, copy ? { copy: Number(number), activation: copy.activation, ratio: copy.ratio } : {}, unit ? { channels: [unit.channel] } : null) : { picture: about });
     });
   }
   fillControls();
