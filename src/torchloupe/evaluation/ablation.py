@@ -95,8 +95,8 @@ def _alone(model: nn.Module, layer: str, site: str, image: Float[Tensor, "1 c h 
         (lambda output, _: torch.zeros_like(output)),
     )
     with frozen_eval(model), torch.no_grad(), intervene(model, layer, unknown), intervene(model, site, nothing):
-        said: Tensor = model(image.clone())
-    return bool(said.isfinite().all())
+        logits: Tensor = model(image.clone())
+    return bool(logits.isfinite().all())
 
 
 def _after(calls: Sequence[Call], place: int) -> list[Call]:
@@ -173,8 +173,8 @@ class _Single:
             return changed
 
         with intervene(self.model, self.layer, zero):
-            said: Tensor = at_least_float32(self.model(images))
-        return said
+            logits: Tensor = at_least_float32(self.model(images))
+        return logits
 
 
 class _Shared(_Single):
@@ -199,12 +199,12 @@ class _Shared(_Single):
 
         try:
             with intervene(self.model, self.layer, zero):
-                said = at_least_float32(self.model(images))
+                logits = at_least_float32(self.model(images))
         except (RuntimeError, ValueError, IndexError):  # what follows joins it with something of another length
             return None
-        if said.shape[0] != (many + 1) * n:
+        if logits.shape[0] != (many + 1) * n:
             return None
-        parts = said.view(many + 1, n, -1)
+        parts = logits.view(many + 1, n, -1)
         return parts[1:] if bool((parts[0] - own).abs().max() <= NEAR * own.abs().max()) else None
 
 
@@ -225,10 +225,10 @@ def _all(
         own = at_least_float32(way.model(batch))
         parts = [own[None]]
         for first in range(0, len(channels), way.at_once):
-            said = way(batch, channels[first : first + way.at_once], own)
-            if said is None:
+            logits = way(batch, channels[first : first + way.at_once], own)
+            if logits is None:
                 return None
-            parts.append(said)
+            parts.append(logits)
         true = labels[start : start + way.batch].to(device)
         rows.append((torch.cat(parts).argmax(2) == true).cpu().double())
         if progress is not None:

@@ -148,10 +148,12 @@ def predict(
         prepared = to_float(images[start : start + batch].to(device), size)
         prepared = prepared.contiguous(memory_format=torch.channels_last)
         with autocast(device, amp):
-            said = at_least_float32(network(prepared)).log_softmax(1)
+            logits = at_least_float32(network(prepared)).log_softmax(1)
             if flip:
-                said = torch.logaddexp(said, at_least_float32(network(prepared.flip(3))).log_softmax(1)) - math.log(2)
-        done.append(said)
+                logits = torch.logaddexp(logits, at_least_float32(network(prepared.flip(3))).log_softmax(1)) - math.log(
+                    2
+                )
+        done.append(logits)
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))
     return torch.cat(done).cpu() if done else torch.zeros(0, 0)
@@ -204,19 +206,19 @@ def examine(
     wanted = tuple(classes) if _numbered(network, classes) else network.classes
     true = labels_of(network, labels, classes)
 
-    def told(passes: int) -> Progress:
+    def counted(passes: int) -> Progress:
         def tell(done: int, total: int) -> None:
             if progress is not None:
                 progress(done + passes * total, (2 if tta else 1) * total)
 
         return tell
 
-    said = predict(network, images, size=network.size, batch=batch, progress=told(0))
-    evaluation = judge(said, true, wanted)
+    logits = predict(network, images, size=network.size, batch=batch, progress=counted(0))
+    evaluation = judge(logits, true, wanted)
     if not tta:
         return evaluation, None
-    said = predict(network, images, size=network.size, flip=True, batch=batch, progress=told(1))
-    return evaluation, judge(said, true, wanted).accuracy
+    logits = predict(network, images, size=network.size, flip=True, batch=batch, progress=counted(1))
+    return evaluation, judge(logits, true, wanted).accuracy
 
 
 def judge(

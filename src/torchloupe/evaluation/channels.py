@@ -135,9 +135,9 @@ def health(
         for start in range(0, len(images), step):  # `take` reads it
             seen.clear()
             prepared = placed(model, to_float(images[start : start + step], size))
-            said = first_tensor(model(prepared.contiguous(memory_format=torch.channels_last)))
-            if OUTPUT in wanted and said is not None and OUTPUT not in seen:
-                take(OUTPUT, as_maps(said, model, OUTPUT, image.shape[2:]))
+            logits = first_tensor(model(prepared.contiguous(memory_format=torch.channels_last)))
+            if OUTPUT in wanted and logits is not None and OUTPUT not in seen:
+                take(OUTPUT, as_maps(logits, model, OUTPUT, image.shape[2:]))
             if progress is not None:
                 progress(min(start + step, len(images)), len(images))
     return {name: sums[name].health() for name in sums}

@@ -329,9 +329,9 @@ def channels_last(module: nn.Module, shape: torch.Size, image: Sequence[int] = (
         return True
     if isinstance(module, nn.modules.conv._ConvNd | nn.modules.batchnorm._BatchNorm | nn.GroupNorm):
         return False
-    said = getattr(module, "data_format", None)
-    if said in ("channels_first", "channels_last"):
-        return bool(said == "channels_last")
+    format = getattr(module, "data_format", None)
+    if format in ("channels_first", "channels_last"):
+        return bool(format == "channels_last")
     if isinstance(module, nn.LayerNorm):
         return module.normalized_shape[-1] == last
 

@@ -88,7 +88,7 @@ def trace(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None, until
     calls: dict[str, Call] = {}
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
-        kept.append(output)  # alive until the end, so that no address comes twice
+        outputs.append(output)  # alive until the end, so that no address comes twice
         if name in calls:
             calls[name] = replace(calls[name], times=calls[name].times + 1)
         else:
@@ -97,7 +97,7 @@ def trace(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None, until
             )
         return name == until
 
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
     image = example(model) if image is None else placed(model, image)
     height, width = image.shape[2:]
     with frozen_eval(model), torch.no_grad(), observe(model, see):

@@ -36,33 +36,33 @@ def repeat(file: Path, progress: Progress | None = None, *, model: Maker | None 
     ...
     torchloupe.errors.ModelError: no file 'nothing.json': name the .json beside a picture.
     """
-    told = read_manifest(file, model if isinstance(model, str) else None)
-    if told.model is None:
+    manifest = read_manifest(file, model if isinstance(model, str) else None)
+    if manifest.model is None:
         raise ModelError(f"'{file}' is of a network made in code: run that code again.")
-    if told.report is not None:
+    if manifest.report is not None:
         model = None  # it named the network, not the code of one
-    with process_settings(threads=told.environment.get("threads")):  # another number of them sums in another order
-        return _repeated(told, told.model, file, progress, model), told
+    with process_settings(threads=manifest.environment.get("threads")):  # another number of them sums in another order
+        return _repeated(manifest, manifest.model, file, progress, model), manifest
 
 
-def _repeated(told: Manifest, word: str, file: Path, progress: Progress | None, model: Maker | None) -> Result:
-    network = _opened(told, word, file, model)
-    network.to(_device(told, file))
-    data = told.data and _data(told.data, file.parent, network.origin)
-    studied = Subject(network, data, title=told.title)
-    if studied.weights != told.weights:
+def _repeated(manifest: Manifest, word: str, file: Path, progress: Progress | None, model: Maker | None) -> Result:
+    network = _opened(manifest, word, file, model)
+    network.to(_device(manifest, file))
+    data = manifest.data and _data(manifest.data, file.parent, network.origin)
+    studied = Subject(network, data, title=manifest.title)
+    if studied.weights != manifest.weights:
         raise ModelError(f"the weights of {short(word)} are not those that '{file}' was made with.")
-    if told.crc32 is not None and any(map(is_from_data, told.pictures or ())) and studied.crc != told.crc32:
+    if manifest.crc32 is not None and any(map(is_from_data, manifest.pictures or ())) and studied.crc != manifest.crc32:
         raise ModelError(f"the data of {short(word)} are not at hand, or not those that '{file}' was made with.")
     return run(
-        told.method,
+        manifest.method,
         studied,
-        told.layer,
-        _images(told, file) if told.started_from_pictures else None,
-        channels=told.channels,
-        seed=told.seed,
+        manifest.layer,
+        _images(manifest, file) if manifest.started_from_pictures else None,
+        channels=manifest.channels,
+        seed=manifest.seed,
         progress=progress,
-        **told.settings,
+        **manifest.settings,
     )
 
 
@@ -70,9 +70,9 @@ again = repeat
 """Its name until version 0.2."""
 
 
-def _opened(told: Manifest, model: str, file: Path, given: Maker | None) -> Network:
+def _opened(manifest: Manifest, model: str, file: Path, given: Maker | None) -> Network:
     word = located(model, file.parent)
-    options = {name: value for name, value in told.model_options.items() if name in OPTIONS}
+    options = {name: value for name, value in manifest.model_options.items() if name in OPTIONS}
     if "weights" in options:
         options["weights"] = located(options["weights"], file.parent)
     if not is_factory(word):
@@ -82,8 +82,8 @@ def _opened(told: Manifest, model: str, file: Path, given: Maker | None) -> Netw
     return open_model(permitted(word, file, given=given), **options).network
 
 
-def _device(told: Manifest, file: Path) -> torch.device:
-    word = told.environment.get("device", "cpu")
+def _device(manifest: Manifest, file: Path) -> torch.device:
+    word = manifest.environment.get("device", "cpu")
     try:
         device = pick_device(word)
     except UsageError:
@@ -103,11 +103,11 @@ def _data(word: str, folder: Path, origin: Any) -> str | None:
     return None if same else found
 
 
-def _images(told: Manifest, file: Path) -> Any:
-    if told.pictures is not None:
-        return [located(word, file.parent) for word in told.pictures]
+def _images(manifest: Manifest, file: Path) -> Any:
+    if manifest.pictures is not None:
+        return [located(word, file.parent) for word in manifest.pictures]
     path = file.with_suffix(".safetensors")
     inputs = read_tensors(path)[0].get("inputs")
-    if inputs is None or inputs.ndim != 4 or told.names is None or len(inputs) != len(told.names):
+    if inputs is None or inputs.ndim != 4 or manifest.names is None or len(inputs) != len(manifest.names):
         raise ModelError(f"'{path}' does not hold the pictures that '{file}' speaks of. Make the picture anew.")
-    return Images(inputs, tuple(told.names), None, labels=tuple(told.labels) if told.labels else None)
+    return Images(inputs, tuple(manifest.names), None, labels=tuple(manifest.labels) if manifest.labels else None)

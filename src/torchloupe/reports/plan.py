@@ -90,16 +90,16 @@ def layers_of(
             continue
     order = {call.name: i for i, call in enumerate(calls)}
     found = sorted({*names, *ends}, key=lambda name: order[name])
-    said = []
+    omitted = []
     if len(found) > most - 1:
         inner = [name for name in found if name not in ends]
         room = most - 1 - len(ends)
-        kept = {inner[i * len(inner) // room] for i in range(room)} | set(ends)
-        said.append(
+        chosen = {inner[i * len(inner) // room] for i in range(room)} | set(ends)
+        omitted.append(
             f"{len(found) - len(kept)} of {len(found)} layers are left out, evenly; name those you want with --layers."
         )
-        found = [name for name in found if name in kept]
-    return (*found, OUTPUT), tuple(said)
+        found = [name for name in found if name in chosen]
+    return (*found, OUTPUT), tuple(omitted)
 
 
 def _candidates(calls: Sequence[Call]) -> list[Call]:
@@ -173,18 +173,18 @@ def cost(
     True
     """
     whole = each[layers[-1]]
-    looked = min(images, amount.images)
+    count = min(images, amount.images)
     forward = 1 / 3  # of forwards and back
-    total = FIXED * (1 + len(layers)) + 3 * looked * forward * whole  # what channels do; the test, and mirrored
+    total = FIXED * (1 + len(layers)) + 3 * count * forward * whole  # what channels do; the test, and mirrored
     for layer in layers:
         units = channels[layer] if amount.units is None else min(amount.units, channels[layer])
         walks = 2 * 3 * amount.samples + units * amount.traced
         inversions = 2 * amount.samples * amount.inversion_steps
         climbs = units * amount.copies * amount.steps
-        total += (climbs + inversions + walks + looked * forward) * each[layer]
-        if looked and layer != OUTPUT:
-            total += units * min(amount.ablated, looked) * forward * max(whole - each[layer], 0.05 * whole)
-    total += snapshots * (amount.learned * amount.steps + min(1000, looked) * forward) * whole
+        total += (climbs + inversions + walks + count * forward) * each[layer]
+        if count and layer != OUTPUT:
+            total += units * min(amount.ablated, count) * forward * max(whole - each[layer], 0.05 * whole)
+    total += snapshots * (amount.learned * amount.steps + min(1000, count) * forward) * whole
     return total
 
 
@@ -225,15 +225,15 @@ def plan(
         seconds = cost(chosen, channels, each, amount, images, snapshots)
         if budget is None or seconds <= budget:
             break
-    said = list(omitted)
+    notes = list(omitted)
     if amount.steps < TIERS[0].steps:
-        said.append(
+        notes.append(
             f"To fit the time, pictures are made with {amount.steps} steps instead of {TIERS[0].steps}, "
             f"{amount.copies} a unit, {amount.examples} maximally activating pictures are shown of {amount.images:,} "
             f"test pictures at most, and units are ablated on {amount.ablated:,} (the last block's on all of those); "
             "a larger --budget gives more."
         )
-    return Plan(tuple(chosen), amount, seconds, tuple(said))
+    return Plan(tuple(chosen), amount, seconds, tuple(notes))
 
 
 def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, str]]:

@@ -71,11 +71,11 @@ def dream(
         for start in range(0, len(photographs), chunk):
             base = photographs[start : start + chunk]
 
-            def told(done: int, start: int = start, many: int = len(base)) -> None:
+            def on_step(done: int, start: int = start, many: int = len(base)) -> None:
                 if progress is not None:
                     progress(start * len(sides) * steps + done * many, len(photographs) * len(sides) * steps)
 
-            made = _climb(model, name, asked, base, sides, steps, step_size, seed, told)
+            made = _climb(model, name, asked, base, sides, steps, step_size, seed, on_step)
             parts.append((made, *(_strength(model, name, asked, x) for x in (base, made))))
     pictures, before, after = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
     return Dream(name, pictures, photographs.cpu(), before, after)
@@ -96,7 +96,7 @@ def _climb(
     steps: int,
     step_size: float,
     seed: int,
-    told: Callable[[int], None],
+    on_step: Callable[[int], None],
 ) -> Tensor:
     detail = torch.zeros_like(_resized(base, sides[0]))
     change, done = jitter(2, seed), 0
@@ -119,7 +119,7 @@ def _climb(
             size = slope.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-30)
             detail = (x.detach() + step_size * slope / size).clamp(0, 1) - octave
             done += 1
-            told(done)
+            on_step(done)
     return (base + detail).clamp(0, 1).detach()
 
 

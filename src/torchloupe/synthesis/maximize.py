@@ -132,12 +132,12 @@ def maximize(
             )
     blank = placed(model, images) if images is not None else example(model, canvas)
     name = resolve(model, layer, blank)
-    told = statistics or generic(blank.shape[2], blank.shape[3], blank.shape[1])
+    natural = statistics or generic(blank.shape[2], blank.shape[3], blank.shape[1])
     climb = _Climb(parameterization, steps, lr, copies, diversity, transforms, shifts, seed)
     with frozen_eval(model):
         goal = _goal(model, name, blank, channels, each, position, direction)
         jobs = _jobs(goal.units, None if images is None else len(images), copies)
-        made = _run(model, goal, blank, told, jobs, climb, progress)
+        made = _run(model, goal, blank, natural, jobs, climb, progress)
     return _result(goal, jobs, copies, made, best)
 
 
@@ -189,7 +189,7 @@ def _run(
     model: nn.Module,
     goal: _Goal,
     canvas: Tensor,
-    told: ImageStatistics,
+    natural: ImageStatistics,
     jobs: Tensor,
     climb: _Climb,
     progress: Progress | None,
@@ -198,14 +198,14 @@ def _run(
     copies, steps = climb.copies, climb.steps
     chunk = max(1, at_once(model, goal.layer, canvas) // copies) * copies
     from_noise = bool((jobs[:, 0] < 0).all())
-    pool, choice = _starts(model, goal, canvas, told, copies, climb.seed) if from_noise else (canvas, None)
+    pool, choice = _starts(model, goal, canvas, natural, copies, climb.seed) if from_noise else (canvas, None)
     changes = (jitter(max(1, canvas.shape[2] // 16), climb.seed), wobble(5.0, 0.05, climb.seed))
     parts: list[tuple[Tensor, ...]] = []
     for begin in range(0, len(jobs), chunk):
         image, unit, copy = jobs[begin : begin + chunk].T
         rows = torch.tensor([goal.units.index(u) for u in unit.tolist()])
         start = _apart(pool[image], copy, climb.seed) if choice is None else pool[choice[rows, copy]]
-        picture = parameterize(climb.kind, start, told)
+        picture = parameterize(climb.kind, start, natural)
 
         def loss(seen: Tensor, rows: Tensor = rows) -> Tensor:
             features = activations(model, goal.layer, seen)
@@ -237,11 +237,11 @@ def _result(goal: _Goal, jobs: Tensor, copies: int, made: tuple[Tensor, ...], be
 
 
 def _starts(
-    model: nn.Module, goal: _Goal, canvas: Tensor, told: ImageStatistics, copies: int, seed: int
+    model: nn.Module, goal: _Goal, canvas: Tensor, natural: ImageStatistics, copies: int, seed: int
 ) -> tuple[Tensor, Int64[Tensor, "units copies"]]:
     """Return noise pictures, and for each unit and copy the number of the one of its 32 that drives it most."""
     shape = (int(canvas.shape[1]), int(canvas.shape[2]), int(canvas.shape[3]))
-    pool = noise(shape, told, seed, POOL * copies, canvas.dtype).to(canvas.device)
+    pool = noise(shape, natural, seed, POOL * copies, canvas.dtype).to(canvas.device)
     step = at_once(model, goal.layer, canvas)
     with torch.no_grad():
         reached = torch.cat(

@@ -52,9 +52,9 @@ class Fourier(Picture):
     def __init__(self, start: Float[Tensor, "n c h w"], statistics: ImageStatistics) -> None:
         super().__init__()
         self.sides = (int(start.shape[2]), int(start.shape[3]))
-        told = statistics.resized(*self.sides)
+        measured = statistics.resized(*self.sides)
         self.spectrum, self.color, self.mean = (
-            t.to(start) for t in (told.spectrum.clamp(min=1e-3), told.color, told.mean)
+            t.to(start) for t in (measured.spectrum.clamp(min=1e-3), measured.color, measured.mean)
         )
         z = torch.einsum("ij,njhw->nihw", torch.linalg.inv(self.color), unsquash(start) - self.mean[:, None, None])
         self.coefficients = nn.Parameter(
@@ -74,13 +74,13 @@ class Maco(Picture):
     def __init__(self, start: Float[Tensor, "n c h w"], statistics: ImageStatistics) -> None:
         super().__init__()
         self.sides = (int(start.shape[2]), int(start.shape[3]))
-        told = statistics.resized(*self.sides)
-        self.color, self.mean = told.color.to(start), told.mean.to(start)
+        measured = statistics.resized(*self.sides)
+        self.color, self.mean = measured.color.to(start), measured.mean.to(start)
         height, width = self.sides
         self.alone = [0, width // 2] if width % 2 == 0 else [0]  # columns whose frequencies are each other's mirror
         mirror = (-torch.arange(height, device=start.device)) % height
         self.mirror = mirror
-        spectrum = told.spectrum.to(start, copy=True)
+        spectrum = measured.spectrum.to(start, copy=True)
         for column in self.alone:  # of real pictures these are symmetric already, but for rounding
             spectrum[:, :, column] = (spectrum[:, :, column] + spectrum[:, mirror, column]) / 2
         self.spectrum = spectrum
@@ -123,11 +123,11 @@ def noise(
     torch.Size([2, 3, 8, 9])
     """
     height, width = shape[1:]
-    told = statistics.resized(height, width)
+    measured = statistics.resized(height, width)
     white = torch.randn((count, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    coefficients = torch.fft.rfft2(white, norm="ortho") * told.spectrum.double()
+    coefficients = torch.fft.rfft2(white, norm="ortho") * measured.spectrum.double()
     z = torch.fft.irfft2(coefficients, s=(height, width), norm="ortho")
-    y = torch.einsum("ij,njhw->nihw", told.color.double(), z) + told.mean.double()[:, None, None]
+    y = torch.einsum("ij,njhw->nihw", measured.color.double(), z) + measured.mean.double()[:, None, None]
     return squash(y).to(dtype)
 
 

@@ -18,12 +18,12 @@ NAMES = {"deconvnet": "Deconvnet", "guided": "Guided backpropagation", "gradient
 def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of a backward method."""
     shown = signed(result.signal, look.scale or "per_picture")
-    kept = "one position each" if not result.keep else f"the strongest {result.keep:.0%} of each map"
+    start = "one position each" if not result.keep else f"the strongest {result.keep:.0%} of each map"
     if not result.keep:
         about = {**about, "settings": {**about.get("settings", {}), "keep": None}}
     scale = "shared by all of a column" if look.scale == "shared" else "per picture"
-    said = f"started from {kept}; signed signal around mid grey, scale {scale}, symmetric"
-    said += RANDOM if result.randomized is not None else ""
+    text = f"started from {start}; signed signal around mid grey, scale {scale}, symmetric"
+    text += RANDOM if result.randomized is not None else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
         apart = (
@@ -32,7 +32,7 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
             and bool((result.randomized.box != result.box).any())
         )
         where = "the strongest position of each network" if apart else "the position"
-        return _crops(result, look, about, title, note(about, f"{said}; cropped to what {where} sees"))
+        return _crops(result, look, about, title, note(about, f"{text}; cropped to what {where} sees"))
     if bool((result.channel >= 0).any()):
         cells: list[Tensor | None] = [
             None if not n else cell for cell, n in zip(shown, result.kept.tolist(), strict=True)
@@ -41,24 +41,24 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
             f"{unit(about, c)}{'' if n else '  silent'}\n{called(about, i)}"
             for c, i, n in zip(result.channel.tolist(), result.image.tolist(), result.kept.tolist(), strict=True)
         ]
-        return pages(Sheet(cells, captions, title, note(about, said)))
+        return pages(Sheet(cells, captions, title, note(about, text)))
     images = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]
     if result.randomized is None:
         together = torch.stack([images, shown], 1)
         captions = [text for name in names for text in (name, "")]
         return pages(
-            Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), 8, 2, ("picture", "signal")), 64
+            Sheet(list(together.flatten(0, 1)), captions, title, note(about, text), 8, 2, ("picture", "signal")), 64
         )
     random = signed(result.randomized.signal, look.scale or "per_picture")
     together = torch.stack([images, shown, random], 1)
     captions = [text for name in names for text in (name, "", "")]
     heads = ("picture", "trained", "randomized")
     columns = 12 if len(names) > 8 else 6 if len(names) > 2 else 3
-    return pages(Sheet(list(together.flatten(0, 1)), captions, title, note(about, said), columns, 3, heads), 96)
+    return pages(Sheet(list(together.flatten(0, 1)), captions, title, note(about, text), columns, 3, heads), 96)
 
 
-def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: str, said: str) -> list[Sheet]:
+def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: str, text: str) -> list[Sheet]:
     """Show single positions cropped to what they see; where units have pictures of their own, a row of them a unit."""
     assert result.box is not None
     scale = look.scale or "per_picture"
@@ -87,10 +87,10 @@ def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: st
         for i in range(0, len(units), run):
             captions += [f"{f'{units[i]}   ' if k == 0 else ''}{names[i + k]}" for k in range(run)]
             captions += [head if k == 0 else "" for head in heads[1:] for k in range(run)]
-        return pages(Sheet(cells, captions, title, said, run), 8 * run * len(layers))
+        return pages(Sheet(cells, captions, title, text, run), 8 * run * len(layers))
     cells = [cell for group in zip(*cropped, strict=True) for cell in group]
     captions = [text for u, name in zip(units, names, strict=True) for text in (u, name, "")[: len(layers)]]
-    return pages(Sheet(cells, captions, title, said, 4 * len(layers), len(layers), heads), 32 * len(layers))
+    return pages(Sheet(cells, captions, title, text, 4 * len(layers), len(layers), heads), 32 * len(layers))
 
 
 def crop(cell: Tensor, box: list[int], boxes: list[list[int]]) -> Tensor:

@@ -17,7 +17,7 @@ def view(result: Dream, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]
     captions = []
     for i in range(len(result.pictures)):
         captions += [f"{called(about, i)}\n{result.before[i]:.3g}", f"\n{result.after[i]:.3g}"]
-    said = "below: what was amplified, before and after"
+    text = "below: what was amplified, before and after"
     columns = 8 if len(result.pictures) > 4 else 4 if len(result.pictures) > 1 else 2
     title = f"Dream of {result.layer}"
-    return pages(Sheet(list(together), captions, title, note(about, said), columns, 2, ("picture", "dream")), 64)
+    return pages(Sheet(list(together), captions, title, note(about, text), columns, 2, ("picture", "dream")), 64)

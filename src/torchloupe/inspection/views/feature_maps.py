@@ -22,7 +22,7 @@ def view(result: FeatureMaps, look: FigureStyle, about: dict[str, Any]) -> list[
 
 def _maps(result: FeatureMaps, image: int, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     values = result.maps[image].float()
-    low, high, said, ends = _range(values, look)
+    low, high, text, ends = _range(values, look)
     name = look.cmap or "viridis"
     colored = tinted(values, name, low, high)
     if look.overlay:
@@ -35,7 +35,7 @@ def _maps(result: FeatureMaps, image: int, look: FigureStyle, about: dict[str, A
         for channel, dead in zip(result.channel.tolist(), result.dead.tolist(), strict=True)
     ]
     dead = int(result.dead.sum())
-    facts = f"{values.shape[1]} × {values.shape[2]} positions; {said}; {dead} of {len(captions)} maps dead (zero here)"
+    facts = f"{values.shape[1]} × {values.shape[2]} positions; {text}; {dead} of {len(captions)} maps dead (zero here)"
     title = f"{heading(about, 'Maps')}: {called(about, image)}"
     if len(result.maps) > MANY and len(cells) > PAGE:
         facts += f"; only the first {PAGE} are drawn for so many pictures: name fewer, or --channels"
@@ -48,19 +48,19 @@ def _range(values: Tensor, look: FigureStyle) -> tuple[Tensor, Tensor, str, tupl
     scale = look.scale or "per_picture"
     if scale == "per_picture":
         low, high = values.flatten(1).amin(1)[:, None, None], values.flatten(1).amax(1)[:, None, None]
-        said, ends = "scale per map: from its own minimum to its maximum", ("map's minimum", "map's maximum")
+        text, ends = "scale per map: from its own minimum to its maximum", ("map's minimum", "map's maximum")
     elif scale == "shared":
         low, high = values.amin(), values.amax()
-        said, ends = "scale shared by all maps", (f"{float(low):.3g}", f"{float(high):.3g}")
+        text, ends = "scale shared by all maps", (f"{float(low):.3g}", f"{float(high):.3g}")
     else:
         high = values.abs().amax()
         low = -high
-        said, ends = "scale shared by all maps, zero in the middle", (f"{float(low):.3g}", f"{float(high):.3g}")
+        text, ends = "scale shared by all maps, zero in the middle", (f"{float(low):.3g}", f"{float(high):.3g}")
     if look.vmin is not None:
-        low, ends, said = torch.full_like(low, look.vmin), (f"{look.vmin:g}", ends[1]), f"{said}, from {look.vmin:g}"
+        low, ends, text = torch.full_like(low, look.vmin), (f"{look.vmin:g}", ends[1]), f"{text}, from {look.vmin:g}"
     if look.vmax is not None:
-        high, ends, said = torch.full_like(high, look.vmax), (ends[0], f"{look.vmax:g}"), f"{said}, to {look.vmax:g}"
-    return low, high, said, ends
+        high, ends, text = torch.full_like(high, look.vmax), (ends[0], f"{look.vmax:g}"), f"{text}, to {look.vmax:g}"
+    return low, high, text, ends
 
 
 def _pca(result: FeatureMaps, about: dict[str, Any]) -> Sheet:
@@ -73,14 +73,14 @@ def _pca(result: FeatureMaps, about: dict[str, Any]) -> Sheet:
     cells = [cell for three in zip(images, large, over, strict=True) for cell in three]
     names = [called(about, i) for i in range(len(images))]
     captions = [text for name in names for text in (name, "", "")]
-    said = (
+    text = (
         "PCA: the three directions in which the maps vary most, as red, green, blue, each between its 1st and 99th "
         "percentile over all pictures; activity: mean of the maps' absolute values, laid over the picture, from zero "
         "to its own maximum"
     )
     columns = 3 if len(images) < 3 else 6 if len(images) < 9 else 12
     heads = ("picture", "PCA", "activity")
-    return Sheet(cells, captions, heading(about, "PCA"), note(about, said), columns, 3, heads, side=max(width, 96))
+    return Sheet(cells, captions, heading(about, "PCA"), note(about, text), columns, 3, heads, side=max(width, 96))
 
 
 def _overlay(result: FeatureMaps) -> Tensor:

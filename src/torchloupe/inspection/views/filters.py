@@ -24,19 +24,19 @@ def _colors(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[S
     scale = look.scale or "per_picture"
     if scale == "per_picture":
         low = high = None  # each its own
-        said = "scale per filter: each from its own smallest weight (black) to its largest (white)"
+        text = "scale per filter: each from its own smallest weight (black) to its largest (white)"
     elif scale == "shared":
         low, high = weight.amin(), weight.amax()
-        said = f"scale shared: {float(low):.3g} (black) to {float(high):.3g} (white)"
+        text = f"scale shared: {float(low):.3g} (black) to {float(high):.3g} (white)"
     else:
         high = weight.abs().amax()
         low = -high
-        said = f"scale symmetric: zero is mid grey, ±{float(high):.3g} the ends"
+        text = f"scale symmetric: zero is mid grey, ±{float(high):.3g} the ends"
     cells = stretched(weight, low, high)
-    size = f"{weight.shape[2]} × {weight.shape[3]} weights, acting on normalised pictures; {said}"
-    said = note({**about, "settings": {}}, size)  # they are of deeper layers
+    size = f"{weight.shape[2]} × {weight.shape[3]} weights, acting on normalised pictures; {text}"
+    text = note({**about, "settings": {}}, size)  # they are of deeper layers
     names = [str(c) for c in result.channel.tolist()]
-    sheet = Sheet(list(cells), names, heading(about, "Filters"), said, side=80)
+    sheet = Sheet(list(cells), names, heading(about, "Filters"), text, side=80)
     return pages(sheet)
 
 
@@ -54,12 +54,12 @@ def _kernels(result: Filters, look: FigureStyle, about: dict[str, Any]) -> list[
         )
         for i, (source, norm) in enumerate(zip(sources, norms, strict=True))
     ]
-    said = (
+    text = (
         "each filter's strongest input channels (number, L2 norm of the kernel); red positive, blue negative, scale "
         + ("shared" if look.scale == "shared" else "per filter, zero in the middle")
     )
     columns = max(1, 8 // count) * count
     sheet = Sheet(
-        list(cells.flatten(0, 1)), captions, heading(about, "Filters"), note(about, said), columns, count, side=60
+        list(cells.flatten(0, 1)), captions, heading(about, "Filters"), note(about, text), columns, count, side=60
     )
     return pages(sheet, 128)

@@ -15,11 +15,11 @@ from torchloupe.synthesis.invert import Inversion
 
 def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sheet]:
     """Return the sheets of inversions."""
-    said = (
+    text = (
         f"{len(result.history)} steps; below: error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture, PSNR (dB) and SSIM "
         "to the original; pixels as they are"
     )
-    said += (
+    text += (
         "; randomized: the same through random weights (parameter-randomization control)"
         if result.randomized is not None
         else ""
@@ -34,7 +34,7 @@ def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sh
             captions.append(f"{name}  silent\n" if math.isnan(e) else f"{name}   {_error(e)}\n{p:.1f} dB {s: .2f}")
         title = f"Inversion of {result.layer} by one filter"
         title += f": {called(about, int(result.image[0]))}" if one else ""
-        return pages(Sheet(cells, captions, title, note(about, said)))
+        return pages(Sheet(cells, captions, title, note(about, text)))
     originals = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]
     columns = [originals, shown] if result.randomized is None else [originals, shown, rgb(result.randomized.pictures)]
@@ -47,7 +47,7 @@ def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sh
     heads = ("original", "inversion", "randomized")[: len(columns)]
     wide = len(columns) * (4 if len(names) > 8 else 2 if len(names) > 2 else 1)
     title = f"Inversion of {result.layer} by all filters"
-    return pages(Sheet(list(cells_all), captions, title, note(about, said), wide, len(columns), heads), 96)
+    return pages(Sheet(list(cells_all), captions, title, note(about, text), wide, len(columns), heads), 96)
 
 
 def _scores(result: Inversion) -> tuple[Tensor, Tensor, Tensor]:

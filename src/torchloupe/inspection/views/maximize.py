@@ -22,20 +22,20 @@ def view(result: Maximization, look: FigureStyle, about: dict[str, Any]) -> list
     captions = [_caption(result, i, about) for i in range(len(shown))]
     from_noise = bool((result.image < 0).all())
     known = result.best is not None
-    said = f"activation: {_what(about.get('settings', {}))} on the picture as shown"
+    text = f"activation: {_what(about.get('settings', {}))} on the picture as shown"
     if known:
         many = f" of {about['best_of']:,}" if about.get("best_of") else ""
-        said += f"; ×: over the best test picture{many}; weaker: below it"
+        text += f"; ×: over the best test picture{many}; weaker: below it"
     if bool(result.spread.isfinite().any()):
-        said += "; ±: standard deviation over seeds"
-    said += f"; spectrum and colours of {about.get('statistics', 'generic')}"
+        text += "; ±: standard deviation over seeds"
+    text += f"; spectrum and colours of {about.get('statistics', 'generic')}"
     by = "all filters" if bool((result.channel < 0).any()) else "class" if result.layer == "output" else "one filter"
     copies = int(result.copy.max()) + 1
     start = "noise" if from_noise else "the photograph"
     title = f"Feature visualization of {result.layer} by {by}, from {start}"
     columns = 4 if len(shown) <= 16 else max(1, round(8 / copies)) * copies
     group = copies if 1 < copies <= MOST and columns > copies else 1
-    return pages(Sheet(cells, captions, title, note(about, said), columns, group))
+    return pages(Sheet(cells, captions, title, note(about, text), columns, group))
 
 
 def _what(settings: dict[str, Any]) -> str:

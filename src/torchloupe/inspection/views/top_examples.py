@@ -22,12 +22,12 @@ def view(result: TopExamples, look: FigureStyle, about: dict[str, Any]) -> list[
             name = result.names[row][k].rpartition("/")[2]
             first = f"{unit(about, channel)}   {name}" if k == 0 else name
             captions.append(f"{first}\n{result.activation[row, k]:.3g}")
-    said = "one row a unit, strongest first; below: file, activation; dimmed: what the strongest position cannot see"
+    text = "one row a unit, strongest first; below: file, activation; dimmed: what the strongest position cannot see"
     sheet = Sheet(
         list(shown.flatten(0, 1)),
         captions,
         heading(about, "Maximally activating dataset examples"),
-        note(about, said),
+        note(about, text),
         count,
     )
     return pages(sheet, 8 * count)

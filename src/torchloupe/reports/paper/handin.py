@@ -160,8 +160,8 @@ def _jobs(studied: Subject, samples: Images, tested: Performance | None, seed: i
         import torch
 
         counts = torch.tensor(tested.confusion)
-        said = f"Confusion matrix: {tested.figures['n']:,} test pictures of {tested.figures['data']}."
-        yield "confusion", said, lambda path: _saved(confusion(counts, tested.classes, ""), path)
+        caption = f"Confusion matrix: {tested.figures['n']:,} test pictures of {tested.figures['data']}."
+        yield "confusion", caption, lambda path: _saved(confusion(counts, tested.classes, ""), path)
     first, last = _ends(studied, samples)
     one = Images(samples.images[:1], samples.names[:1], None)
     if first:
@@ -172,20 +172,22 @@ def _jobs(studied: Subject, samples: Images, tested: Performance | None, seed: i
     known = (studied.health([last]) or {}).get(last)
     canvas = canvas_of(studied, samples)
     units = list(units_of(_count(studied, last, one, seed), UNITS, known)[0])
-    said = f"Feature visualizations of units of {last}, from noise; ×: activation over the strongest test picture's."
-    yield "units", said, _shown(studied, "maximize", last, None, seed, channels=units, copies=1, canvas=canvas)
-    said = "Feature visualizations of the classes: pictures that make each logit large."
+    caption = f"Feature visualizations of units of {last}, from noise; ×: activation over the strongest test picture's."
+    yield "units", caption, _shown(studied, "maximize", last, None, seed, channels=units, copies=1, canvas=canvas)
+    caption = "Feature visualizations of the classes: pictures that make each logit large."
     classes = list(range(min(UNITS, _count(studied, OUTPUT, one, seed))))
-    yield "classes", said, _shown(studied, "maximize", OUTPUT, None, seed, channels=classes, copies=1, canvas=canvas)
+    yield "classes", caption, _shown(studied, "maximize", OUTPUT, None, seed, channels=classes, copies=1, canvas=canvas)
     for layer in dict.fromkeys(name for name in (first, *_middle(studied, samples), last) if name):
-        said = f"Inversion of {layer}: original, reconstruction, the same through random weights."
-        yield f"inversion-{layer}", said, _shown(studied, "invert", layer, samples, seed)
-    for rule, said in (("deconvnet", "Deconvnet"), ("guided", "Guided backpropagation"), ("gradient", "Gradient")):
-        text = f"{said} from {last}: picture, trained network, random weights."
+        caption = f"Inversion of {layer}: original, reconstruction, the same through random weights."
+        yield f"inversion-{layer}", caption, _shown(studied, "invert", layer, samples, seed)
+    for rule, caption in (("deconvnet", "Deconvnet"), ("guided", "Guided backpropagation"), ("gradient", "Gradient")):
+        text = f"{caption} from {last}: picture, trained network, random weights."
         yield rule, text, _shown(studied, rule, last, samples, seed)
     if studied.split() is not None:
-        said = f"Maximally activating test pictures of units of {last}; dimmed: what the strongest position cannot see."
-        yield "examples", said, _shown(studied, "top-examples", last, None, seed, channels=units[:8])
+        caption = (
+            f"Maximally activating test pictures of units of {last}; dimmed: what the strongest position cannot see."
+        )
+        yield "examples", caption, _shown(studied, "top-examples", last, None, seed, channels=units[:8])
 
 
 def _shown(

@@ -48,9 +48,9 @@ def reliability_diagram(found: Performance | None) -> str:
     ''
     """
     bins = [] if found is None else found.figures.get("reliability") or []
-    said = [row["confidence"] for row in bins]
+    confidence = [row["confidence"] for row in bins]
     series = [
-        ("accuracy", "a", said, [row["accuracy"] for row in bins]),
+        ("accuracy", "a", confidence, [row["accuracy"] for row in bins]),
         ("perfect calibration", "ideal", [0.0, 1.0], [0.0, 1.0]),
     ]
     return line_chart(
@@ -103,12 +103,12 @@ def performance(studied: Subject, images: int, progress: Progress | None = None)
 
 def _mistaken(evaluation: Evaluation, tested: Split, chosen: Tensor) -> tuple[Mistake, ...]:
     """Return the most confident mistakes, as they would be read from predictions.csv."""
-    said = [float(f"{value:.6g}") for value in evaluation.probabilities.amax(1).tolist()]
+    confidence = [float(f"{value:.6g}") for value in evaluation.probabilities.amax(1).tolist()]
     wrong = (evaluation.predicted != evaluation.labels).nonzero().flatten().tolist()
     names, true, predicted = evaluation.classes, evaluation.labels.tolist(), evaluation.predicted.tolist()
     return tuple(
-        Mistake(tested.names[i], names[true[i]], names[predicted[i]], said[i], int(chosen[i]))
-        for i in sorted(wrong, key=lambda i: (-said[i], i))[:MISTAKES]
+        Mistake(tested.names[i], names[true[i]], names[predicted[i]], confidence[i], int(chosen[i]))
+        for i in sorted(wrong, key=lambda i: (-confidence[i], i))[:MISTAKES]
     )
 
 

@@ -114,9 +114,9 @@ def _at_snapshots(making: Making, states: list[tuple[float, Path]], layer: str) 
             )
             rows["pictures"].append((made.pictures * 255).round().to(torch.uint8))
         if split is not None and len(chosen):
-            said = predict(network, split.images[chosen], size=studied.size).argmax(1)
-            rows["right"].append((said == labels).to(torch.uint8))
-            rows["said"].append(said)
+            predicted = predict(network, split.images[chosen], size=studied.size).argmax(1)
+            rows["right"].append((predicted == labels).to(torch.uint8))
+            rows["said"].append(predicted)
         making.step(0.5)
     tensors = {name: torch.stack(parts) for name, parts in rows.items() if len(parts) == len(states)}
     tensors["epoch"] = torch.tensor([epoch for epoch, _ in states], dtype=torch.float64)
@@ -201,7 +201,7 @@ def _mended(making: Making, made: dict[str, Tensor]) -> list[tuple[Mended, ...]]
         for row in rows:
             index = int(made["index"][row])
             tile = making.photos.place(index, split.images[index])
-            true, said = int(made["label"][row]), int(made["said"][moment, row])
-            tiles.append(Mended(tile, model.classes[true], model.classes[said], split.names[index]))
+            true, predicted = int(made["label"][row]), int(made["said"][moment, row])
+            tiles.append(Mended(tile, model.classes[true], model.classes[predicted], split.names[index]))
         found.append(tuple(tiles))
     return found
