@@ -2,18 +2,31 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from commands import Run, one_sentence
-from reporting import hostile_data, hostile_run
+from reporting import SMALL, hostile_data, hostile_run
 from torchloupe.cli.report import seconds, whole_number
 from torchloupe.errors import UsageError
 from torchloupe.inspection.subject import subject
+from torchloupe.reports import plan
 from torchloupe.runtime.files import read_json
+from torchloupe.training.config import PRESETS
 
 LITTLE = ("--budget", "20s")
+
+
+@pytest.fixture(autouse=True)
+def little_of_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How well a network learns, and what its report shows, is not what is tested here."""
+    for name, preset in PRESETS.items():
+        few = replace(preset, net_width=4, epochs=1.0 if name == "quick" else 2.0, min_steps=0)
+        monkeypatch.setitem(PRESETS, name, few)
+    little = replace(SMALL, units=1, copies=1, steps=2, samples=1, inversion_steps=2, examples=2, traced=1, learned=1)
+    monkeypatch.setattr(plan, "TIERS", (little,))
 
 
 @pytest.fixture(scope="module")
