@@ -62,8 +62,8 @@ def forked(
     for timer in timers:
         timer.cancel()
     seconds = time.monotonic() - began
-    texts = [path.read_text(encoding="utf-8", errors="replace") for path in (out, err)]
-    return Ended(os.waitstatus_to_exitcode(status), *texts, seconds)
+    said, complained = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
+    return Ended(os.waitstatus_to_exitcode(status), said, complained, seconds)
 
 
 def _signalled(process: int, number: int) -> None:

@@ -17,7 +17,7 @@ from torture.work import broken, digests, leftovers, pictures, reported, resumed
 
 
 def faults(home: Path, count: int, seed: int = 0) -> Iterator[Tally]:
-    """Let each operation of a training, a report and a picture fail; `count`: of each at most so many, drawn by seed."""
+    """Let each operation of a training, a report and a picture fail; `count`: of each at most so many, by seed."""
     data = pictures(home / "data")
     yield _each(home, "training", cached(training(data), home), None, count, seed, again=cached(resumed(), home))
     run = trained(home, data)

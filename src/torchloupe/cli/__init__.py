@@ -11,7 +11,10 @@ from typing import Any
 
 import click
 
-from torchloupe.errors import ChangedCodeWarning, LoupeError, did_you_mean
+from torchloupe.errors import ChangedCodeWarning, LoupeError, SmallerBatchWarning, did_you_mean
+
+NOTED = (ChangedCodeWarning, SmallerBatchWarning)
+"""Warnings that are told in one line."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,13 @@ def _tell_of_changed_code() -> None:
     other = warnings.showwarning
 
     def tell(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-        if issubclass(category, ChangedCodeWarning):
+        if issubclass(category, NOTED):
             click.echo(f"Note: {message}", err=True)
         else:
             other(message, category, *rest, **named)
 
-    warnings.simplefilter("always", ChangedCodeWarning)
+    for each in NOTED:
+        warnings.simplefilter("always", each)
     warnings.showwarning = tell
 
 

@@ -13,6 +13,7 @@ from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, did_you_mean
 from torchloupe.models.network import Network
 from torchloupe.runtime.device import at_least_float32, autocast
+from torchloupe.runtime.memory import halving, smaller
 from torchloupe.runtime.progress import Progress
 
 BINS = 15
@@ -140,9 +141,21 @@ def predict(
     >>> predict(load("resnet20", classes=3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).exp().sum().round()
     tensor(2.)
     """
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     side = size or max(images.shape[2:])
     batch = max(1, min(batch, batch * 64 * 64 // side**2)) if side > 64 else batch
+    return halving(lambda: _predict(network, images, size, flip, smaller(batch), amp, progress), "the test")
+
+
+def _predict(
+    network: nn.Module,
+    images: UInt8[Tensor, "n c h w"],
+    size: int | None,
+    flip: bool,
+    batch: int,
+    amp: str,
+    progress: Progress | None,
+) -> Float[Tensor, "n classes"]:
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     done = []
     for start in range(0, len(images), batch):
         prepared = to_float(images[start : start + batch].to(device), size)

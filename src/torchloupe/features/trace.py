@@ -10,6 +10,7 @@ from torchloupe.errors import LayerError, UsageError
 from torchloupe.features.hooks import OUTPUT, channels_last, frozen_eval, is_output, observe
 from torchloupe.features.names import layer_name
 from torchloupe.models.network import Network
+from torchloupe.runtime.memory import smaller
 
 SIDE = 224
 """Side of the example image for a network of unknown input size."""
@@ -187,6 +188,8 @@ AT_MOST = 128
 def at_once(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"], room: int = BYTES) -> int:
     """Return how many pictures of that size may go forwards and backwards to a layer (a resolved name) at once.
 
+    Fewer once memory ran out: see `runtime.memory`.
+
     >>> from torchloupe.models import build
     >>> at_once(build("loupe"), "conv1", torch.zeros(1, 3, 32, 32))
     128
@@ -196,4 +199,4 @@ def at_once(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"], room:
         if next(call.module.children(), None) is None:
             numbers += call.times * torch.Size(call.shape).numel()
     each = 3 * numbers * image.element_size()  # features, their gradients, and what kernels need on the side
-    return max(1, min(AT_MOST, room // each))
+    return smaller(max(1, min(AT_MOST, room // each)))

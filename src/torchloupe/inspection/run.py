@@ -19,6 +19,7 @@ from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import public_signature
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.runtime.console import Console
+from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
 
 
@@ -72,7 +73,7 @@ def run(
     compute = load_function(method.compute)
     if "progress" in inspect.signature(compute).parameters:
         arguments["progress"] = progress
-    result = compute(studied.model, wanted, **arguments)
+    result = halving(lambda: compute(studied.model, wanted, **arguments), name)
     return Result(method, result, studied, taken, seed=seed, channels=channels, settings=settings, told=told)
 
 

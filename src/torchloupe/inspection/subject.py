@@ -27,6 +27,7 @@ from torchloupe.features.trace import example
 from torchloupe.inspection import kept
 from torchloupe.inspection.places import caches, own_run
 from torchloupe.models.network import Network
+from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.image_statistics import ImageStatistics, generic, measure
 
@@ -174,7 +175,10 @@ class Subject:
         if missing and known is not None and split is not None:
             chosen = spread_out(len(split), count)
             images, labels = split.images[chosen], split.labels[chosen]
-            found = health(self.model, images, layers=missing, labels=labels, size=self.size, progress=progress)
+            found = halving(
+                lambda: health(self.model, images, layers=missing, labels=labels, size=self.size, progress=progress),
+                "the statistics of channels",
+            )
             self._health |= {name: replace(each, best_index=chosen[each.best_index]) for name, each in found.items()}
             self.seen = {"data": known.name, "classes": list(known.classes)}
             self._remember()

@@ -22,6 +22,7 @@ from torchloupe.models.network import Network
 from torchloupe.reports.html.sprites import Pool
 from torchloupe.reports.plan import Plan
 from torchloupe.runtime.environment import __version__
+from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class Making:
             self.late.append((what, layer))
             return None
         try:
-            return make()
+            return halving(make, f"{what} of {layer}")
         except Exception as error:  # whatever a user's network raises, the report goes on
             self.refused.append((what, layer, why(error)))
         return None

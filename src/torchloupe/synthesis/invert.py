@@ -30,6 +30,7 @@ from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.random_control import randomize, takes_twin
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_images
+from torchloupe.runtime.memory import smaller
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.lbfgs import lbfgs
 from torchloupe.synthesis.optimize import Loss, Picture, optimize
@@ -265,7 +266,7 @@ def _start(
     if start == "noise":
         return NOISE * drawn[:1].to(like.device, like.dtype).expand(shape).contiguous()
     tried = torch.cat([torch.zeros_like(drawn[:1]), smooth(drawn[:, :1]).expand_as(drawn)]).to(like.device, like.dtype)
-    seen = see(natural(tried))
+    seen = torch.cat([see(natural(part)) for part in torch.split(tried, smaller(len(tried)))])
     off = torch.stack([away(found.expand(shape[0], *found.shape)) for found in seen])
     off = torch.where((off - 1).abs() < SILENT, torch.inf, off)
     off[0] *= NEARER
