@@ -2,16 +2,21 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOCKED ?= $(CI)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCKED),-c .ci/constraints.txt)
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
-.PHONY: run test check format bench-quick stub clean
+.PHONY: run test torture check format bench-quick stub lock clean
 
 run: $(READY)  ## the main job: train, test, look inside, write a report; on CIFAR-10 (or, without it, on shapes)
 	$(BIN)/torchloupe run
 
 test: $(DEV) check  ## everything that can fail
 	$(BIN)/pytest -n $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() or 1))")
+
+torture: $(DEV)  ## an hour of kills, faults, signals and fuzz: what was tried and what survived
+	cd tests && $(abspath $(BIN))/python -m torture
 
 check: $(DEV)  ## style, types, import rules
 	$(BIN)/ruff check .
@@ -26,6 +31,10 @@ stub: $(DEV)  ## write src/torchloupe/__init__.pyi anew, after a method's signat
 	$(BIN)/ruff check --quiet --fix src/torchloupe/__init__.pyi || true
 	$(BIN)/ruff format --quiet src/torchloupe/__init__.pyi
 
+lock: $(DEV)  ## note the versions that are installed here as those of CI
+	{ head -2 .ci/constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed "s/+cpu//"; } > .ci/constraints.new
+	mv .ci/constraints.new .ci/constraints.txt
+
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -33,11 +42,11 @@ format: $(DEV)
 $(READY): pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'torchloupe needs Python 3.11 or later')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	touch $@
 
 $(DEV): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(PIP) -e ".[dev]"
 	touch $@
 
 clean:

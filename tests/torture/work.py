@@ -81,7 +81,9 @@ def _whole(path: Path) -> bool:
         ".html": lambda p: p.read_text(encoding="utf-8").rstrip().endswith("</html>") or 1 / 0,
     }
     try:
-        readers.get(path.suffix if path.suffix != ".part" else "", lambda p: None)(path)
+        reader = readers.get(path.suffix)
+        if reader is not None:
+            reader(path)
     except Exception:
         return False
     return True
