@@ -100,7 +100,7 @@ def test_grey_with_alpha_is_laid_on_white() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ink", "colour"),
+    ("ink", "color"),
     [((0, 255, 255, 0), (255, 0, 0)), ((255, 0, 255, 0), (0, 255, 0)), ((0, 0, 0, 255), (0, 0, 0))],
 )
 @pytest.mark.parametrize("kind", ["TIFF", "JPEG"])

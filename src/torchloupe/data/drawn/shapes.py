@@ -54,7 +54,7 @@ def draw(
     """Draw one picture a row from its class and its two rows of numbers in [0, 1); return pictures and masks.
 
     >>> images, masks = draw(np.array([1]), np.full((1, FIGURE_DRAWS), 0.5), np.full((1, GROUND_DRAWS), 0.5), 16)
-    >>> images.shape, pictures.dtype, int(masks.sum())
+    >>> images.shape, images.dtype, int(masks.sum())
     ((1, 3, 16, 16), dtype('uint8'), 44)
     """
     axis = ((2 * np.arange(size) + 1 - size) / size).astype(np.float32)
