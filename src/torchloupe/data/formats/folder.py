@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchloupe.data.formats import archive
 from torchloupe.data.formats.fill import MixedSizesError, fill, first_shape
-from torchloupe.data.formats.layout import Plan, parts_of, plan
+from torchloupe.data.formats.layout import Plan, is_image_file, parts_of, plan
 from torchloupe.data.formats.parts import Options, Pictures, listed, plural
 from torchloupe.data.formats.source import Source, folder_source, walk
 from torchloupe.data.memory import check_fits, fits
@@ -42,15 +42,30 @@ def read(opener: Opener, path: Path, options: Options) -> Pictures:
         ResourceError: they would not fit into memory.
     """
     with opener(path) as source:
-        made = plan(source.names, options.seed, str(path))
+        lost = _lost(source)
+        try:
+            made = plan(source.names, options.seed, str(path))
+        except DataError as error:
+            raise DataError(" ".join([str(error), *lost])) from error
         images, side, bad = _decode(source, (*made.train, *made.test), path, options)
-    notes = made.notes
+    notes = (*lost, *made.notes)
     if bad:
         wanted = (*made.train, *made.test)
         unread = sorted(f"{source.names[wanted[row]]} ({why})" for row, why in bad.items())
         notes = (*notes, _refuse_or_note(path, unread, len(wanted), options.skip_bad))
     found = _assemble(path, source.names, made, images, bad)
     return replace(found, notes=notes, resized=side, seed=options.seed if made.seeded else None)
+
+
+def _lost(source: Source) -> tuple[str, ...]:
+    """Name what cannot be followed and is no picture by its name: it may be a folder of them."""
+    found = [f"{name} ({why})" for name, why in source.lost if _may_be_folder(name)]
+    return (f"not followed: {listed(found, 5)}.",) if found else ()
+
+
+def _may_be_folder(name: str) -> bool:
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+    return not hidden and not is_image_file(name)
 
 
 read_folder = partial(read, folder_source)

@@ -71,8 +71,10 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     (('cat', 'dog'), 8, 2)
     """
     paths = {i: parts for i, name in enumerate(names) if (parts := parts_of(name)) is not None}
+    outside = _outside(names)
     if not paths:
-        raise DataError(f"no pictures in '{where}': none of its {plural(len(names), 'file')} is one. {NEXT}")
+        why = outside[0] if outside else f"none of its {plural(len(names), 'file')} is one."
+        raise DataError(f"no pictures in '{where}': {why} {NEXT}")
     paths = _look_through(paths)
     train_top, test_top = _split_folders(paths, where)
     if train_top is None:
@@ -83,7 +85,7 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     classes = _classes(train, test, paths, skip, where)
     numbers = {name: label for label, name in enumerate(classes)}
     labels = {i: numbers[_class(paths[i][skip])] for i in (*train, *test)}
-    notes = _left_out([names[i] for i in paths.keys() - labels.keys()])
+    notes = outside + _left_out([names[i] for i in paths.keys() - labels.keys()])
     if test:
         missing = sorted(set(classes) - {_class(paths[i][skip]) for i in test})
         notes += [f"no test pictures of {listed([repr(name) for name in missing])}."] if missing else []
@@ -91,6 +93,15 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     kept, drawn = _draw(list(train), labels, classes, seed, where)
     notes.append(f"no test folder: {TEST_SHARE:.0%} of each class was drawn as the test split (seed {seed}).")
     return Plan(kept, drawn, labels, classes, True, tuple(notes))
+
+
+def _outside(names: Sequence[str]) -> list[str]:
+    """Name the pictures that an archive would put outside its folder; they are never read."""
+    lead_out = [name for name in names if name.startswith("/") or ".." in name.split("/")]
+    found = sorted(name for name in lead_out if is_image_file(name.rpartition("/")[2]))
+    if not found:
+        return []
+    return [f"{plural(len(found), 'picture')} left out, whose names lead out of the archive: {listed(found, 3)}."]
 
 
 def _left_out(names: list[str]) -> list[str]:
