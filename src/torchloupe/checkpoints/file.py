@@ -16,7 +16,7 @@ from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import LONGEST, check_made, permitted, short
 from torchloupe.models.user import build_user
-from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.files import atomic_write, check_regular
 
 KEY = "torchloupe"
 SCHEMA = 1
@@ -131,6 +131,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ModelError: no such file, not safetensors, or not ours.
     """
     try:
+        check_regular(path.stat(), path)
         with safe_open(path, framework="pt") as stream:
             about = (stream.metadata() or {}).get(KEY)
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)

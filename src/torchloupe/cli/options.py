@@ -9,6 +9,7 @@ import click
 
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console
+from torchloupe.runtime.files import read_file
 from torchloupe.training.config import NOT_ASKED, TrainConfig, help_of
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def class_names(text: str | None) -> list[str] | int | None:
     if text is None or text.isdigit():
         return None if text is None else int(text)
     try:
-        lines = Path(text).read_text(encoding="utf-8").splitlines()
+        lines = read_file(text).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--classes {text!r} is neither a number nor a readable file ({error}).") from None
     return [line.strip() for line in lines if line.strip()]

@@ -12,6 +12,7 @@ from torchloupe.data.formats import archive, cifar
 from torchloupe.data.formats.parts import Options, Pictures, listed
 from torchloupe.data.statistics import mean_std
 from torchloupe.errors import DataError, UsageError, did_you_mean
+from torchloupe.runtime.files import check_regular
 from torchloupe.runtime.progress import Progress
 
 WORDS = ("auto", "cifar10", "cifar100", "shapes")
@@ -110,6 +111,12 @@ def _find(word: str, offline: bool, say: Callable[[str], None], progress: Progre
         hint = did_you_mean(word, list(WORDS)) or "."
         words = ", ".join(WORDS)
         raise DataError(f"no data set '{word}': there is no such path{hint} Give a path, or one of {words}.")
+    if not path.is_dir():
+        try:
+            check_regular(path.stat(), path)
+        except OSError as error:
+            why = str(error.strerror).lower()
+            raise DataError(f"cannot read '{path}': {why}. Give a folder, a zip or a tar of pictures.") from None
     return only_archive(path)
 
 

@@ -21,6 +21,7 @@ from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, UsageError
 from torchloupe.features.trace import example
 from torchloupe.models.network import check_images
+from torchloupe.runtime.files import read_file
 
 WHITE = 255
 DRAWN = 16
@@ -220,11 +221,11 @@ def image_files(path: Path) -> list[Path]:
     torchloupe.errors.DataError: ...holds no pictures. Name a file or a folder with some.
     """
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and is_image_file(file.name))
+        found = sorted(file for file in path.rglob("*") if not file.is_dir() and is_image_file(file.name))
         if not found:
             raise DataError(f"'{path}' holds no pictures. Name a file or a folder with some.")
         return found
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"no picture '{path}'. Name a file, a folder, test:0-15 or train:0-15.")
     return [path]
 
@@ -241,7 +242,7 @@ def from_file(path: Path, size: int | None) -> Images:
     torchloupe.errors.DataError: cannot read the picture 'missing.png': no such file or directory...
     """
     try:
-        pixels = decode(path.read_bytes(), size)
+        pixels = decode(read_file(path), size)
     except Exception as error:  # Pillow raises whatever it likes for what it cannot read
         raise DataError(f"cannot read the picture '{path}': {why_not(error)}. Leave it out or save it again.") from None
     images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]

@@ -22,7 +22,7 @@ from torchloupe.reports.html.charts import Chart, line_chart, thinned
 from torchloupe.runs.metrics import read_metrics
 from torchloupe.runs.results import figures_of, write_verdict
 from torchloupe.runtime.console import duration
-from torchloupe.runtime.files import read_json
+from torchloupe.runtime.files import read_file, read_json
 from torchloupe.runtime.progress import Progress
 
 MISTAKES = 24
@@ -144,7 +144,7 @@ def _kept(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -
         figures = read_json(folder / "test.json")
         if not studied.holds(figures) or "reliability" not in figures or figures["n"] < least:
             return None
-        rows = list(csv.reader(io.StringIO((folder / "confusion.csv").read_text(encoding="utf-8"))))
+        rows = list(csv.reader(io.StringIO(read_file(folder / "confusion.csv").decode("utf-8"))))
         confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])
         split = None if dataset is None else studied.split()
         return Outside(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
@@ -233,6 +233,6 @@ def _surroundings(run: Path) -> list[tuple[str, str]]:
         facts.append(("Machine", f"{device}, {about.get('precision', 'float32')}"))
         facts.append(("Versions", f"torchloupe {about['packages']['torchloupe']}, torch {about['packages']['torch']}"))
     with suppress(OSError, ValueError, IndexError, KeyError):
-        last = json.loads((run / "timing.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        last = json.loads(read_file(run / "timing.jsonl").decode("utf-8").splitlines()[-1])
         facts.append(("Time", f"{duration(last['train_seconds'])} of training"))
     return facts
