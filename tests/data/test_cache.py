@@ -213,7 +213,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_large_to_be_cached(tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "machine_memory", lambda: 20 * 3 * 4 * 4 * 2)
+    monkeypatch.setattr(memory_module, "free_memory", lambda: 20 * 3 * 4 * 4 * 2)
     said: list[str] = []
     load(make_zip(tmp_path / "pets.zip"), say=said.append)
     assert "too large to be cached" in said[0] and not entries(cache_folder)

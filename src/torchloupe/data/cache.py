@@ -95,7 +95,7 @@ def lookup(place: Place, options: Options, say: Callable[[str], None]) -> tuple[
 
 def keep(place: Place, images: Pictures, statistics: Statistics, say: Callable[[str], None]) -> None:
     """Write decoded pictures to the cache; where that can't be done, say so and go on."""
-    if not fits(3 * images.images.numel()):  # the tensors, safetensors' copy, and the bytes of the file
+    if not fits(2 * images.images.numel()):  # safetensors' copy, and the bytes of the file
         say(f"'{place.path}' is too large to be cached: it will be decoded each time.")
         return
     file = place.file(images.resized, images.seed, images.skipped)

@@ -109,7 +109,7 @@ def test_large_pictures_of_one_size_become_squares(tmp_path: Path) -> None:
 
 
 def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "machine_memory", lambda: 10_000)
+    monkeypatch.setattr(memory_module, "free_memory", lambda: 10_000)
     path = as_folder(tmp_path / "mine", {name: png(3, 100, 100) for name in pets()})
     with pytest.raises(ResourceError, match=r"0\.0 GB of memory for 10 pictures of 100×100.*`--size 64`"):
         load(path)
