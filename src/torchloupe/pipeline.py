@@ -141,7 +141,7 @@ def measure(
     batch: int = 500,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, Figures]:
-    """Test a network on a split, `test` or `train`, of a data set; `name` is what the figures call it.
+    """Test a network on a split, `test`, `val` or `train`, of a data set; `name` is what the figures call it.
 
     Raises:
         DataError: the split is empty, or has a class that the network does not know.
@@ -152,8 +152,8 @@ def measure(
     >>> measure(load("resnet20", classes=dataset.classes), dataset)[1].n
     20
     """
-    images = dataset.test if split == "test" else dataset.train
-    if not len(images):
+    images = dataset.split(split)
+    if images is None or not len(images):
         raise DataError(f"'{dataset.name}' has no {split} pictures. Check --data.")
     evaluation, mirrored = examine(
         network, images.images, images.labels, dataset.classes, tta=tta, batch=batch, progress=progress

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OUT_HELP = (
     "Folder for the results (default: RUN; on other data than the run's own RUN/test-DATA; of RUN@EPOCH "
-    "RUN/snapshots/test-EPOCH; --split train: train-split in there)."
+    "RUN/snapshots/test-EPOCH; --split train or val: train-split or val-split in there)."
 )
 
 
@@ -28,7 +28,7 @@ OUT_HELP = (
 @click.argument("model")
 @click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
 @click.option(
-    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Which pictures."
+    "--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True, help="Which pictures."
 )
 @click.option("--tta", is_flag=True, help="Also measure with the mirrored picture averaged in.")
 @click.option("--batch", type=click.IntRange(1), default=500, show_default=True, help="Pictures at a time.")
@@ -51,8 +51,8 @@ def test(model: str, **options: Any) -> None:
         skip_bad=options["skip_bad"],
         offline=options["offline"],
     )
-    split = dataset.test if options["split"] == "test" else dataset.train
-    if not len(split):
+    split = dataset.split(options["split"])
+    if split is None or not len(split):
         raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
     evaluation, found = _measure(model, loaded, dataset, options, console)
     figures = found.to_json()

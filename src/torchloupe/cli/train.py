@@ -141,6 +141,7 @@ def learn(
     """Say what will be learned, ask if it takes more than `patience` seconds (None: never), learn, and tell of it."""
     from torchloupe import pipeline
     from torchloupe.runs.folder import new_run
+    from torchloupe.runs.metrics import measured_on
     from torchloupe.training.journal import Listener
     from torchloupe.training.loop import Stopped
 
@@ -149,7 +150,7 @@ def learn(
     with stopping() as stop, console.progress("training") as tick:
         listener = Listener(
             step=lambda step, steps, loss: tick(step, steps),
-            epoch=teller(console, "held-out" if config.holdout else "test"),
+            epoch=teller(console, measured_on({"holdout": config.holdout}, {"val": dataset.val is not None})),
             wants_stop=lambda: bool(stop),
         )
         try:
@@ -188,9 +189,10 @@ def _introduce(
     n = round(len(dataset.train) * (1 - config.holdout))
     plan = resolve(config, ours=not is_reference(config.model), images=n)
     h, w = dataset.train.images.shape[2:]
+    val = "" if dataset.val is None else f", {len(dataset.val):,} val"
     console.say(
-        f"Data   {dataset.name}: {len(dataset.train):,} train and {len(dataset.test):,} test pictures of {w} x {h}, "
-        f"{len(dataset.classes)} classes"
+        f"Data   {dataset.name}: {len(dataset.train):,} train{val} and {len(dataset.test):,} test pictures "
+        f"of {w} x {h}, {len(dataset.classes)} classes"
     )
     _, steps = steps_of(plan, n)
     size = f", pictures resized to {plan.size}" if plan.size else ""

@@ -24,7 +24,7 @@ from torchloupe.data.memory import fits
 from torchloupe.errors import ResourceError
 from torchloupe.runtime.files import atomic_write
 
-VERSION = 1
+VERSION = 2
 """Raise it when a reader or this format changes, so that older files are no longer found."""
 KEEP = 3
 """Files kept for one data set (other sizes or seeds); older ones are removed."""
@@ -113,6 +113,7 @@ def _pack(images: Pictures, statistics: Statistics) -> bytes:
         "name": images.name,
         "names": images.names,
         "train": images.train,
+        "val": images.val,
         "classes": images.classes,
         "notes": images.notes,
         "statistics": statistics,
@@ -146,6 +147,7 @@ def _load(file: Path) -> tuple[Pictures, Statistics]:
         labels=tensors["labels"],
         names=tuple(facts["names"]),
         train=facts["train"],
+        val=facts["val"],
         classes=tuple(facts["classes"]),
         notes=tuple(facts["notes"]),
         resized=resized,

@@ -164,12 +164,13 @@ def _read(place: Path, options: Options) -> tuple[Pictures, cache.Statistics]:
 
 
 def _dataset(images: Pictures, statistics: cache.Statistics, size: int | None, source: str) -> Dataset:
-    cut = images.train
+    cut, end = images.train, len(images.labels) - images.val
     own = tuple(images.images.shape[2:])
     return Dataset(
         name=images.name,
         train=Split(images.images[:cut], images.labels[:cut], images.names[:cut]),
-        test=Split(images.images[cut:], images.labels[cut:], images.names[cut:]),
+        test=Split(images.images[cut:end], images.labels[cut:end], images.names[cut:end]),
+        val=Split(images.images[end:], images.labels[end:], images.names[end:]) if images.val else None,
         classes=images.classes,
         mean=statistics[0],
         std=statistics[1],

@@ -70,7 +70,7 @@ def is_from_data(word: str) -> bool:
     >>> is_from_data("test:0-15"), is_from_data("samples"), is_from_data("cat.png")
     (True, True, False)
     """
-    return re.fullmatch(r"(test|train|samples)(:[\d,-]*)?|top:\d+", word) is not None
+    return re.fullmatch(r"(test|train|val|samples)(:[\d,-]*)?|top:\d+", word) is not None
 
 
 def are_samples(word: str) -> bool:
@@ -201,7 +201,9 @@ def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) 
             if dataset is None:
                 raise UsageError(f"'{word}' needs a data set: give --data, or name picture files.")
             name, _, which = word.partition(":")
-            split = dataset.test if name == "test" else dataset.train
+            split = dataset.split(name)
+            if split is None:
+                raise UsageError(f"'{dataset.name}' has no {name} pictures: name test:0-15 or train:0-15.")
             chosen = indices(which, "--pictures") if which else range(len(split))
             parts.append(from_split(split, chosen, name, dataset.classes, size))
         else:

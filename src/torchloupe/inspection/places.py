@@ -95,7 +95,7 @@ def results_folder(run: Path | None, word: str, title: str, *, split: str = "tes
         base = run / "snapshots" / f"test-{which}{data}"
     else:
         base = run / f"test{data}" if data else run
-    return base / "train-split" if split == "train" else base
+    return base if split == "test" else base / f"{split}-split"
 
 
 def report_file(run: Path | None, word: str, title: str) -> Path:

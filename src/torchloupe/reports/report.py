@@ -25,6 +25,7 @@ from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.layers import PARTS, all_layers, sample_names
 from torchloupe.reports.sections.performance import Outside, outside, training_curves, training_facts
 from torchloupe.reports.sections.training_film import learned, snapshots
+from torchloupe.runs.metrics import measured_on
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import atomic_write
@@ -223,8 +224,8 @@ def contents_of(
     film = learned(making)
     making.step()
     run = studied.origin.run if studied.origin else None
-    held_out = bool((studied.origin.config.training or {}).get("holdout")) if studied.origin else False
-    loss, accuracy = training_curves(run, held_out)
+    config = studied.origin.config if studied.origin else None
+    loss, accuracy = training_curves(run, measured_on(config.training, config.data) if config else "test")
     mistakes = _mistakes(making, seen)
     photos = making.photos.sprite()
     model = studied.model

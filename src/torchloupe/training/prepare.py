@@ -69,6 +69,8 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
     """Return what the checkpoint will say of itself."""
     h, w = dataset.train.images.shape[2:]
     counts = {"train": len(dataset.train), "test": len(dataset.test)}
+    if dataset.val is not None:
+        counts["val"] = len(dataset.val)
     return Config(
         model=absolute(config.model),
         classes=dataset.classes,

@@ -47,10 +47,10 @@ def read(opener: Opener, path: Path, options: Options) -> Pictures:
             made = plan(source.names, options.seed, str(path))
         except DataError as error:
             raise DataError(" ".join([str(error), *lost])) from error
-        images, side, bad = _decode(source, (*made.train, *made.test), path, options)
+        images, side, bad = _decode(source, made.wanted, path, options)
     notes = (*lost, *made.notes)
     if bad:
-        wanted = (*made.train, *made.test)
+        wanted = made.wanted
         unread = sorted(f"{source.names[wanted[row]]} ({why})" for row, why in bad.items())
         notes = (*notes, _refuse_or_note(path, unread, len(wanted), options.skip_bad))
     found = _assemble(path, source.names, made, images, bad)
@@ -116,17 +116,19 @@ def _assemble(
     path: Path, names: tuple[str, ...], made: Plan, images: UInt8[Tensor, "n 3 h w"], bad: dict[int, str]
 ) -> Pictures:
     """Put together what could be read."""
-    wanted = (*made.train, *made.test)
+    wanted = made.wanted
     kept = [row for row in range(len(wanted)) if row not in bad]
     train = sum(row < len(made.train) for row in kept)
+    val = sum(row >= len(wanted) - len(made.val) for row in kept)
     labels = torch.tensor([made.labels[wanted[row]] for row in kept], dtype=torch.int64)
-    _check_left(path, made, labels[:train], labels[train:])
+    _check_left(path, made, labels[:train], labels[train : len(kept) - val], val)
     return Pictures(
         name=stem(path),
         images=_moved_up(images, kept) if bad else images,
         labels=labels,
         names=tuple(names[wanted[row]] for row in kept),
         train=train,
+        val=val,
         classes=made.classes,
         skipped=bool(bad),
     )
@@ -149,9 +151,10 @@ def _refuse_or_note(path: Path, unread: list[str], total: int, skip_bad: bool) -
     return f"{what} Left out."
 
 
-def _check_left(path: Path, made: Plan, train: Tensor, test: Tensor) -> None:
-    """Refuse what is left when unreadable pictures took all of a class, or of the test split."""
+def _check_left(path: Path, made: Plan, train: Tensor, test: Tensor, val: int) -> None:
+    """Refuse what is left when unreadable pictures took all of a class, or of the test or the val split."""
     gone = [name for label, name in enumerate(made.classes) if not bool((train == label).any())]
-    if gone or not len(test):
-        what = f"train pictures of {listed([repr(name) for name in gone])}" if gone else "test pictures"
+    if gone or not len(test) or (made.val and not val):
+        split = "test" if not len(test) else "val"
+        what = f"train pictures of {listed([repr(name) for name in gone])}" if gone else f"{split} pictures"
         raise DataError(f"no {what} in '{path}' can be read. Repair them, or remove the class.")

@@ -37,7 +37,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What a reader hands back: the train pictures, then the test pictures, in one tensor."""
+    """What a reader hands back: the train pictures, then the test pictures, then the val pictures, in one tensor."""
 
     name: str
     images: UInt8[Tensor, "n c h w"]
@@ -53,6 +53,8 @@ class Pictures:
     """Seed that split them; None where the data set says what is train and what is test."""
     skipped: bool = False
     """Some were left out because they can't be read."""
+    val: int = 0
+    """How many of them are val pictures."""
 
 
 def listed(things: list[str], most: int = 20) -> str:

@@ -168,10 +168,10 @@ def _mistakes(folder: Path, split: Split | None) -> tuple[Mistake, ...]:
     return tuple(found)
 
 
-def training_curves(run: Path | None, held_out: bool = False) -> tuple[Chart | None, Chart | None]:
+def training_curves(run: Path | None, other: str = "test") -> tuple[Chart | None, Chart | None]:
     """Return loss and accuracy against epochs, of every step (smoothed) and at every epoch's end.
 
-    `held_out`: it was tested on a part of train.
+    `other`: what it was measured on beside train.
 
     >>> training_curves(None)
     (None, None)
@@ -188,7 +188,7 @@ def training_curves(run: Path | None, held_out: bool = False) -> tuple[Chart | N
             series.append(("train, each step", "step", [steps[round(p)]["epoch"] for p in places], values))
         for name, kind in (("train", "a"), ("test", "b")):
             known = [row for row in epochs if f"{name}_{what}" in row]
-            label = "held out" if held_out and name == "test" else name
+            label = other if name == "test" else name
             series.append((label, kind, [row["epoch"] for row in known], [row[f"{name}_{what}"] for row in known]))
         made.append(line_chart(series, x_label="epoch", percent=percent, log=not percent))
     return made[0], made[1]
