@@ -73,11 +73,13 @@ def train(
     compiled: bool = False,
     threads: int | None = None,
     listener: Listener | None = None,
+    window: tuple[float, float] | None = None,
 ) -> Trained:
     """Train a network and write a whole run folder, as the command does: curves, README and statistics too.
 
     `out` is a new folder under `runs/` if left out. With `resume` the run in it goes on, on as many threads as it began
-    with. For the loop alone, see `torchloupe.training.loop.train`, whose errors are raised here as well.
+    with. `window` says what is black and white in pictures of more than 8 bits. For the loop alone, see
+    `torchloupe.training.loop.train`, whose errors are raised here as well.
 
     Raises:
         UsageError: the folder holds a run already, or something else.
@@ -90,7 +92,7 @@ def train(
     ...     (done.run / "curves.png").is_file(), (done.run / "statistics.safetensors").is_file()
     (True, True)
     """
-    known = dataset if isinstance(dataset, Dataset) else data_sets.load(str(dataset), size=config.size)
+    known = dataset if isinstance(dataset, Dataset) else data_sets.load(str(dataset), size=config.size, window=window)
     run = new_run(config.model, known.name) if out is None else Path(out)
     if not resume and distributed.launched_rank() == 0:
         check_free(run)
@@ -191,7 +193,8 @@ def test(
     word = _word(run)
     loaded = open_model(word, model=model)
     if dataset is None:
-        dataset = data_sets.load((loaded.config.data or {})["source"], size=loaded.config.size)
+        about, window = loaded.config.data or {}, loaded.config.window
+        dataset = data_sets.load(about["source"], size=loaded.config.size, window=window)
     check_data(Path(word), dataset)
     network = loaded.network.to(pick_device(device))
     evaluation, figures = measure(network, dataset, name=word, tta=tta, batch=batch, progress=progress)

@@ -41,6 +41,14 @@ class Config:
     training: dict[str, Any] | None = None
     schema: int = SCHEMA
 
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The values that are black and white in its pictures, where those have more than 8 bits."""
+        found = (self.data or {}).get("window")
+        if isinstance(found, list | tuple) and len(found) == 2 and _are(tuple(found), int, float):
+            return (found[0], found[1]) if found[0] < found[1] else None
+        return None
+
 
 def config_from(values: Any, source: str | Path, model: str | None = None) -> Config:
     """Read a Config from a file's parsed JSON; keys of later versions are ignored.

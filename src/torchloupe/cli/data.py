@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import load_data, loading, quiet
+from torchloupe.cli.options import how_to_load, load_data, loading, quiet
 from torchloupe.runtime.console import Console, printable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def show(source: str, **options: Any) -> None:
     D is cifar10, cifar100, shapes, auto, or a folder, zip, tar or official archive of pictures.
     """
     console = Console(options["quiet"])
-    dataset = load_data(source, console, size=options["size"], skip_bad=options["skip_bad"], offline=options["offline"])
+    dataset = load_data(source, console, size=options["size"], **how_to_load(options))
     _sheet(dataset, options["out"], options["per_class"], options["seed"])
     _count(dataset)
     console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}")

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, load_data, loading, open_named, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    device,
+    foreign,
+    how_to_load,
+    json_,
+    load_data,
+    loading,
+    open_named,
+    quiet,
+    stack,
+)
 from torchloupe.errors import DataError, UsageError
 from torchloupe.runtime.console import Console, printable
 
@@ -48,8 +59,7 @@ def test(model: str, **options: Any) -> None:
         word,
         console,
         size=loaded.config.size,
-        skip_bad=options["skip_bad"],
-        offline=options["offline"],
+        **{**how_to_load(options), "window": options["window"] or loaded.config.window},
     )
     split = dataset.split(options["split"])
     if split is None or not len(split):

@@ -12,9 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    device,
+    how_to_load,
+    json_,
+    load_data,
+    loading,
+    numbers,
+    of_config,
+    quiet,
+    stack,
+)
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console, duration
+from torchloupe.runtime.files import read_json
 from torchloupe.training.config import (
     PRESET_NOTES,
     PRESETS,
@@ -77,10 +89,13 @@ def train(**options: Any) -> None:
         asked = [*values, *(decided_by(preset) if preset else [])]
         old = begun(out, config, asked, values.get("model"))
         config = old or config
-        word = named["data"] or _old_data(out) if old else word
+        if old:
+            about = read_json(out / "config.json")["data"]
+            word = named["data"] or str(about["source"])
+            options["window"] = options["window"] or (tuple(about["window"]) if about.get("window") else None)
     if out is not None and old is None and launched_rank == 0:
         check_free(out)  # before the data are read
-    dataset = load_data(word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"])
+    dataset = load_data(word, console, size=config.size, **how_to_load(options))
     done = learn(
         dataset,
         config,
@@ -117,12 +132,6 @@ def _of_file(path: Path, model: str | None) -> dict[str, Any]:
     if model is None and isinstance(values.get("model"), str):
         values["model"] = permitted(values["model"], path)
     return values
-
-
-def _old_data(out: Path) -> str:
-    from torchloupe.runtime.files import read_json
-
-    return str(read_json(out / "config.json")["data"]["source"])
 
 
 def learn(

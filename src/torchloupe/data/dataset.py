@@ -46,6 +46,9 @@ class Dataset:
     val: Split | None = None
     """What one tunes on: measured while training, so that test is for the last figure alone."""
 
+    window: tuple[float, float] | None = None
+    """The values that are black and white in pictures of more than 8 bits; None where there are none."""
+
     def split(self, word: str) -> Split | None:
         """Return the split that a word names: `train`, `val` or `test`.
 

@@ -1,5 +1,6 @@
 """From a word or a path to a data set: which reader fits is seen by looking at what is there."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def load(
     size: int | None = None,
     *,
     skip_bad: bool = False,
+    window: tuple[float, float] | None = None,
     seed: int = 0,
     offline: bool = False,
     cache: bool = True,
@@ -67,13 +69,15 @@ def load(
     `D` is `cifar10`, `cifar100`, `shapes`, `auto`, or a path: an official archive, or a folder, zip
     or tar of pictures by class. Pictures that share one size up to 256 are stored as they are, others
     as squares of `size` (else 64) pixels; where the stored size is not `size`, `Dataset.size` says to
-    what each batch is to be resized. `seed` splits one tree of class folders, and draws `shapes`.
+    what each batch is to be resized. `window` says which values are black and white in pictures of one channel with
+    more than 8 bits (below is black, above is white); without it that is what the files say, else the bits that hold
+    the largest value of all. `seed` splits one tree of class folders, and draws `shapes`.
     `progress` gets (done, total): bytes while downloading, pictures while decoding; `say` gets sentences for the user.
 
     Raises:
         DataError: nothing there, nothing that fits, a class in test only, pictures that can't be read.
         ResourceError: the pictures would not fit into memory.
-        UsageError: a size that is no side of a picture.
+        UsageError: a size that is no side of a picture, or a window whose ends are not in order.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -87,12 +91,14 @@ def load(
     """
     if size is not None and size < 1:
         raise UsageError(f"pictures can't have the size {size}: give a side in pixels, such as `--size 32`.")
+    if window is not None and not (math.isfinite(window[1] - window[0]) and window[0] < window[1]):
+        raise UsageError(f"--window {window[0]:g} {window[1]:g} is no range: give LOW and HIGH, LOW below HIGH.")
     place = _find(str(D), offline, say, progress or _silent)
     if place is None:
         from torchloupe.data.drawn.shapes import shapes
 
         return shapes(seed=seed, size=size or 32)
-    options = Options(size, seed, skip_bad, progress)
+    options = Options(size, seed, skip_bad, progress, window)
     images, statistics = _cached(place, options, say) if cache else _read(place, options)
     return _dataset(images, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
 
@@ -177,4 +183,5 @@ def _dataset(images: Pictures, statistics: cache.Statistics, size: int | None, s
         source=source,
         size=None if size is None or own == (size, size) else size,
         notes=images.notes,
+        window=images.window,
     )
