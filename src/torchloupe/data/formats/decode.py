@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from torchloupe.data.formats.depth import FULL, PHOTOMETRIC, UNKNOWN, Depth, stated, to_bytes, window_of
 from torchloupe.data.formats.parts import Window
@@ -14,6 +14,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 89_478_485
 """Larger pictures are refused unread: a small file can claim any size (Pillow warns from here on)."""
 
+MOST_CHANNELS = 4
+SAMPLES = 277
+"""Tag of TIFF: samples a pixel."""
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,7 +60,7 @@ def measured(
     """
     if not data:
         raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+    with _opened(data) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width}×{image.height} is more than {MAX_PIXELS / 1e6:.0f} million pixels")
         if side is not None and image.format == "JPEG":
@@ -73,6 +76,32 @@ def measured(
             plain = Image.eval(plain, lambda value: 255 - value) if not depth.color else plain  # white is zero
         upright = plain if turn is None else plain.transpose(turn)
     return np.asarray(upright if side is None else square(upright, side)), depth
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Open a picture; of a TIFF that cannot be opened, say how many channels it has, if that may be why."""
+    channels = _tiff_channels(data)
+    if channels <= MOST_CHANNELS:
+        try:
+            return Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError:
+            if channels in (0, 1, 3):
+                raise
+    raise ValueError(f"a TIFF of {channels} channels: pictures have 1 (grey), 3 (RGB) or 4 (with alpha, or CMYK)")
+
+
+def _tiff_channels(data: bytes) -> int:
+    """Return how many samples a pixel of a TIFF has; 0 for what is none, or does not say."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return 0
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+        stream = io.BytesIO(data)
+        stream.seek(tags.next)
+        tags.load(stream)
+        return int(tags.get(SAMPLES, 1))
+    except Exception:  # Pillow raises nearly anything on broken files; it is opened next, and then named
+        return 0
 
 
 def _depth(image: Image.Image, data: bytes, wide: bool) -> Depth | None:
@@ -149,8 +178,6 @@ def why_not(error: Exception) -> str:
     >>> why_not(KeyError())
     'KeyError'
     """
-    from PIL import UnidentifiedImageError
-
     if isinstance(error, UnidentifiedImageError):
         return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} picture"
     if isinstance(error, OSError) and error.strerror:

@@ -1,6 +1,7 @@
 """Which file is a picture, of which class, for train or for test: decided from names alone."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -80,7 +81,7 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     paths = {i: parts for i, name in enumerate(names) if (parts := parts_of(name)) is not None}
     outside = _outside(names)
     if not paths:
-        why = outside[0] if outside else f"none of its {plural(len(names), 'file')} is one."
+        why = outside[0] if outside else f"none of its {plural(len(names), 'file')} is one{_kinds(names)}."
         raise DataError(f"no pictures in '{where}': {why} {NEXT}")
     paths = _look_through(paths)
     train_top, test_top, val_top = _split_folders(paths, where)
@@ -98,6 +99,13 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     kept, drawn = _draw(list(train), labels, classes, seed, where)
     notes.append(f"no test folder: {TEST_SHARE:.0%} of each class was drawn as the test split (seed {seed}).")
     return Plan(kept, drawn, labels, classes, True, tuple(notes))
+
+
+def _kinds(names: Sequence[str]) -> str:
+    """Name the most frequent suffixes of files that are no pictures."""
+    suffixes = [f".{file.rpartition('.')[2]}" for name in names if "." in (file := name.rpartition("/")[2])[1:]]
+    common = [suffix[:20] for suffix, _ in Counter(suffixes).most_common(3)]
+    return f" ({', '.join(common)}; pictures are {', '.join(READ)})" if common else ""
 
 
 def _outside(names: Sequence[str]) -> list[str]:
