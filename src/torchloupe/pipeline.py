@@ -69,11 +69,13 @@ def train(
     compiled: bool = False,
     threads: int | None = None,
     listener: Listener | None = None,
+    window: tuple[float, float] | None = None,
 ) -> Trained:
     """Train a network and write a whole run folder, as the command does: curves, README and statistics too.
 
     `out` is a new folder under `runs/` if left out. With `resume` the run in it goes on, on as many threads as it began
-    with. For the loop alone, see `torchloupe.training.loop.train`, whose errors are raised here as well.
+    with. `window` says what is black and white in pictures of more than 8 bits. For the loop alone, see
+    `torchloupe.training.loop.train`, whose errors are raised here as well.
 
     Raises:
         UsageError: the folder holds a run already, or something else.
@@ -86,7 +88,7 @@ def train(
     ...     (done.run / "curves.png").is_file(), (done.run / "statistics.safetensors").is_file()
     (True, True)
     """
-    known = dataset if isinstance(dataset, Dataset) else data_sets.load(str(dataset), size=config.size)
+    known = dataset if isinstance(dataset, Dataset) else data_sets.load(str(dataset), size=config.size, window=window)
     run = new_run(config.model, known.name) if out is None else Path(out)
     if not resume and distributed.launched_rank() == 0:
         check_free(run)
@@ -137,7 +139,7 @@ def measure(
     batch: int = 500,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, Figures]:
-    """Test a network on a split, `test` or `train`, of a data set; `name` is what the figures call it.
+    """Test a network on a split, `test`, `val` or `train`, of a data set; `name` is what the figures call it.
 
     Raises:
         DataError: the split is empty, or has a class that the network does not know.
@@ -148,8 +150,8 @@ def measure(
     >>> measure(load("resnet20", classes=dataset.classes), dataset)[1].n
     20
     """
-    images = dataset.test if split == "test" else dataset.train
-    if not len(images):
+    images = dataset.split(split)
+    if images is None or not len(images):
         raise DataError(f"'{dataset.name}' has no {split} pictures. Check --data.")
     evaluation, mirrored = examine(
         network, images.images, images.labels, dataset.classes, tta=tta, batch=batch, progress=progress
@@ -187,7 +189,8 @@ def test(
     word = _word(run)
     loaded = open_model(word, model=model)
     if dataset is None:
-        dataset = data_sets.load((loaded.config.data or {})["source"], size=loaded.config.size)
+        about, window = loaded.config.data or {}, loaded.config.window
+        dataset = data_sets.load(about["source"], size=loaded.config.size, window=window)
     check_data(Path(word), dataset)
     network = loaded.network.to(pick_device(device))
     evaluation, figures = measure(network, dataset, name=word, tta=tta, batch=batch, progress=progress)

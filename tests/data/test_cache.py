@@ -19,7 +19,7 @@ from torchloupe.data import Dataset, load
 from torchloupe.data import cache as cache_module
 from torchloupe.data import memory as memory_module
 from torchloupe.data.fingerprint import ENDS, fingerprint, zip_directory
-from torchloupe.data.formats.fill import fill
+from torchloupe.data.formats.fill import Filled, fill
 from torchloupe.data.statistics import mean_std
 from torchloupe.errors import DataError, ResourceError
 
@@ -56,7 +56,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects a line for each time that pictures are decoded."""
     lines: list[str] = []
 
-    def counted(*arguments: Any) -> dict[int, str]:
+    def counted(*arguments: Any) -> Filled:
         lines.append("decoded")
         return fill(*arguments)
 
@@ -213,7 +213,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_too_large_to_be_cached(tmp_path: Path, cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "machine_memory", lambda: 20 * 3 * 4 * 4 * 2)
+    monkeypatch.setattr(memory_module, "free_memory", lambda: 20 * 3 * 4 * 4 * 2)
     said: list[str] = []
     load(make_zip(tmp_path / "pets.zip"), say=said.append)
     assert "too large to be cached" in said[0] and not entries(cache_folder)

@@ -233,7 +233,7 @@ def test_curves_of_little(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def test_curves_say_what_they_show() -> None:
-    figure = curves(ROWS, "t", held_out=True)
+    figure = curves(ROWS, "t", other="held-out")
     texts = " ".join(text.get_text() for text in figure.findobj(mpl.text.Text))
     assert "held-out" in texts and "running" in texts and "accuracy, %" in texts and "nats" in texts
     losses = np.asarray(figure.axes[0].lines[0].get_ydata())

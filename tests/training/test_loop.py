@@ -18,7 +18,8 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.data.subsets import take
 from torchloupe.errors import DataError, DivergedError, ModelError, UsageError
-from torchloupe.runs.metrics import read_metrics
+from torchloupe.runs.metrics import measured_on, read_metrics
+from torchloupe.runs.summary import finish
 from torchloupe.runtime.files import read_json, write_json
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.journal import Listener
@@ -227,6 +228,37 @@ def test_holdout_is_taken_from_train_and_the_test_split_stays_unread(data: Datas
     spoiled = replace(data, test=replace(data.test, labels=data.test.labels * 0 + 99))
     train(spoiled, replace(SMALL, epochs=1, holdout=0.2), tmp_path / "r", device="cpu")
     assert len(read_metrics(tmp_path / "r", "step")) == 4  # 80 of 100 pictures, 20 a step
+
+
+def test_val_is_measured_while_training_and_the_test_split_stays_unread(data: Dataset, tmp_path: Path) -> None:
+    def accuracy(run: Path) -> list[float]:
+        return [row["test_accuracy"] for row in read_metrics(run, "epoch")]
+
+    spoiled = replace(data, test=replace(data.test, labels=data.test.labels * 0 + 99), val=data.test)
+    train(spoiled, SMALL, tmp_path / "val", device="cpu")
+    train(data, SMALL, tmp_path / "test", device="cpu")
+    assert weights(tmp_path / "val").keys() and accuracy(tmp_path / "val") == accuracy(tmp_path / "test")
+    about = read_json(tmp_path / "val" / "config.json")
+    assert about["data"]["val"] == 30 and measured_on(about["training"], about["data"]) == "val"
+    assert finish(tmp_path / "val") and "| val, no test-time" in (tmp_path / "val" / "README.md").read_text()
+
+
+def test_a_share_to_hold_out_is_taken_from_train_beside_val_too(data: Dataset, tmp_path: Path) -> None:
+    train(replace(data, val=data.test), replace(SMALL, epochs=1, holdout=0.2), tmp_path / "r", device="cpu")
+    about = read_json(tmp_path / "r" / "config.json")
+    assert (
+        len(read_metrics(tmp_path / "r", "step")) == 4 and measured_on(about["training"], about["data"]) == "held-out"
+    )
+
+
+def test_a_run_of_before_val_splits_goes_on_with_its_test_split(data: Dataset, tmp_path: Path) -> None:
+    train(data, SMALL, tmp_path / "whole", device="cpu")
+    stop = Listener(wants_stop=iter([False] * 4 + [True] * 99).__next__)
+    with pytest.raises(Stopped):
+        train(data, SMALL, tmp_path / "r", device="cpu", listener=stop)
+    spoiled = replace(data.test, labels=data.test.labels * 0 + 99)
+    train(replace(data, val=spoiled), SMALL, tmp_path / "r", device="cpu", resume=True)
+    assert outcome(tmp_path / "r") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05])

@@ -16,7 +16,7 @@ from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import LONGEST, check_made, permitted, short
 from torchloupe.models.user import build_user
-from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.files import atomic_write, check_regular
 
 KEY = "torchloupe"
 SCHEMA = 1
@@ -40,6 +40,14 @@ class Config:
     data: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
     schema: int = SCHEMA
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The values that are black and white in its pictures, where those have more than 8 bits."""
+        found = (self.data or {}).get("window")
+        if isinstance(found, list | tuple) and len(found) == 2 and _are(tuple(found), int, float):
+            return (found[0], found[1]) if found[0] < found[1] else None
+        return None
 
 
 def config_from(values: Any, source: str | Path, model: str | None = None) -> Config:
@@ -131,6 +139,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ModelError: no such file, not safetensors, or not ours.
     """
     try:
+        check_regular(path.stat(), path)
         with safe_open(path, framework="pt") as stream:
             about = (stream.metadata() or {}).get(KEY)
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)

@@ -13,6 +13,7 @@ from torchloupe.errors import ModelError, UsageError, did_you_mean
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute
 from torchloupe.runs.folder import RUNS, newest_run
+from torchloupe.runtime.files import check_regular
 
 MOST_CLASSES = 1_000_000
 SHIPPED: dict[str, Path] = {
@@ -252,6 +253,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.is_file() and path.suffix != ".safetensors":
         raise ModelError(f"'{path}' is not a .safetensors file. Bring it in with `torchloupe convert {path} …`.")
     try:
+        check_regular(path.stat(), path)
         return safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read the weights '{path}': {error}. Check the path.") from None

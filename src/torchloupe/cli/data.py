@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import load_data, loading, quiet
+from torchloupe.cli.options import how_to_load, load_data, loading, quiet
 from torchloupe.runtime.console import Console, printable
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def show(source: str, **options: Any) -> None:
     D is cifar10, cifar100, shapes, auto, or a folder, zip, tar or official archive of pictures.
     """
     console = Console(options["quiet"])
-    dataset = load_data(source, console, size=options["size"], skip_bad=options["skip_bad"], offline=options["offline"])
+    dataset = load_data(source, console, size=options["size"], **how_to_load(options))
     _sheet(dataset, options["out"], options["per_class"], options["seed"])
     _count(dataset)
     console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}")
@@ -54,12 +54,13 @@ def _count(dataset: "Dataset") -> None:
     import torch
 
     n = len(dataset.classes)
-    train, test = (torch.bincount(s.labels, minlength=n).tolist() for s in (dataset.train, dataset.test))
+    splits = {word: split for word in ("train", "val", "test") if (split := dataset.split(word)) is not None}
+    counts = [torch.bincount(split.labels, minlength=n).tolist() for split in splits.values()]
     wide = min(30, max(map(len, dataset.classes)))
-    click.echo(f"{'class':<{wide}}  {'train':>7}  {'test':>7}")
-    for name, a, b in zip(dataset.classes, train, test, strict=True):
-        click.echo(f"{printable(name):<{wide}.{wide}}  {a:>7,}  {b:>7,}")
-    click.echo(f"{'all':<{wide}}  {sum(train):>7,}  {sum(test):>7,}")
+    click.echo(f"{'class':<{wide}}" + "".join(f"  {word:>7}" for word in splits))
+    for name, *each in zip(dataset.classes, *counts, strict=True):
+        click.echo(f"{printable(name):<{wide}.{wide}}" + "".join(f"  {count:>7,}" for count in each))
+    click.echo(f"{'all':<{wide}}" + "".join(f"  {sum(each):>7,}" for each in counts))
     h, w = dataset.train.images.shape[2:]
     click.echo(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
 

@@ -9,6 +9,7 @@ import click
 
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console
+from torchloupe.runtime.files import read_file
 from torchloupe.training.config import NOT_ASKED, TrainConfig, help_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ device = click.option("--device", default="auto", show_default=True, help="auto,
 loading = stack(
     click.option("--skip-bad", is_flag=True, help="Leave out pictures that cannot be read, and say which."),
     click.option("--offline", is_flag=True, help="Download nothing."),
+    click.option(
+        "--window",
+        nargs=2,
+        type=float,
+        metavar="LOW HIGH",
+        help="Grey pictures of more than 8 bits: LOW and below is black, HIGH and above white (default: of the run, "
+        "else as the files say, else the bits that hold their largest value).",
+    ),
 )
 trained_with = click.option(
     "--model",
@@ -108,7 +117,7 @@ def class_names(text: str | None) -> list[str] | int | None:
     if text is None or text.isdigit():
         return None if text is None else int(text)
     try:
-        lines = Path(text).read_text(encoding="utf-8").splitlines()
+        lines = read_file(text).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--classes {text!r} is neither a number nor a readable file ({error}).") from None
     return [line.strip() for line in lines if line.strip()]
@@ -140,14 +149,26 @@ def open_named(model: str, options: dict[str, Any]) -> "Loaded":
     )
 
 
+def how_to_load(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given of the options of `loading`."""
+    return {name: options[name] for name in ("skip_bad", "offline", "window")}
+
+
 def load_data(
-    word: str, console: Console, *, size: int | None = None, skip_bad: bool = False, offline: bool = False
+    word: str,
+    console: Console,
+    *,
+    size: int | None = None,
+    skip_bad: bool = False,
+    offline: bool = False,
+    window: tuple[float, float] | None = None,
 ) -> "Dataset":
     """Load a data set with a progress bar, and say what the user should know of it."""
     from torchloupe import data
 
     with console.progress("reading pictures") as tick:
-        dataset = data.load(word, size=size, skip_bad=skip_bad, offline=offline, say=_teller(console), progress=tick)
+        how = {"size": size, "skip_bad": skip_bad, "offline": offline, "window": window}
+        dataset = data.load(word, **how, say=_teller(console), progress=tick)  # type: ignore[arg-type]
     for note in dataset.notes:
         console.say(f"Note: {note}")
     return dataset
@@ -160,7 +181,8 @@ def study(network: "Network", options: dict[str, Any], console: Console, *, read
     """
     from torchloupe.inspection.subject import Subject
 
-    how = {"offline": options["offline"], "skip_bad": options["skip_bad"]}
+    own = network.origin.config.window if network.origin else None
+    how = {"offline": options["offline"], "skip_bad": options["skip_bad"], "window": options["window"] or own}
     given = options["data"]
     if given is not None and read:
         given = load_data(given, console, size=network.size, **how)

@@ -62,7 +62,7 @@ def _stage(name: str, stage: Callable[[], str | None], console: Console) -> None
 
 def _begin(options: dict[str, Any], console: Console) -> "tuple[Path, TrainConfig, Dataset, bool]":
     """Return the run's folder, its settings, its data, and whether it was begun before: then as it was begun."""
-    from torchloupe.cli.options import load_data
+    from torchloupe.cli.options import how_to_load, load_data
     from torchloupe.pipeline import check_data
     from torchloupe.training.resume import begun
 
@@ -72,7 +72,7 @@ def _begin(options: dict[str, Any], console: Console) -> "tuple[Path, TrainConfi
     if context.get_parameter_source("preset") is not default:
         names += [name for name in decided_by(options["preset"]) if name != "model"]
     config = configure(options["preset"], asked)
-    how = {"skip_bad": options["skip_bad"], "offline": options["offline"]}
+    how = how_to_load(options)
     dataset = load_data(options["data"], console, size=config.size, **how)
     out = options["out"] or _folder(options, dataset.name)
     old = begun(out, config, names, options["model"])

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, foreign, json_, load_data, loading, open_named, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    device,
+    foreign,
+    how_to_load,
+    json_,
+    load_data,
+    loading,
+    open_named,
+    quiet,
+    stack,
+)
 from torchloupe.errors import DataError, UsageError
 from torchloupe.runtime.console import Console, printable
 
@@ -20,7 +31,7 @@ if TYPE_CHECKING:
 
 OUT_HELP = (
     "Folder for the results (default: RUN; on other data than the run's own RUN/test-DATA; of RUN@EPOCH "
-    "RUN/snapshots/test-EPOCH; --split train: train-split in there)."
+    "RUN/snapshots/test-EPOCH; --split train or val: train-split or val-split in there)."
 )
 
 
@@ -28,7 +39,7 @@ OUT_HELP = (
 @click.argument("model")
 @click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
 @click.option(
-    "--split", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Which pictures."
+    "--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True, help="Which pictures."
 )
 @click.option("--tta", is_flag=True, help="Also measure with the mirrored picture averaged in.")
 @click.option("--batch", type=click.IntRange(1), default=500, show_default=True, help="Pictures at a time.")
@@ -48,11 +59,10 @@ def test(model: str, **options: Any) -> None:
         word,
         console,
         size=loaded.config.size,
-        skip_bad=options["skip_bad"],
-        offline=options["offline"],
+        **{**how_to_load(options), "window": options["window"] or loaded.config.window},
     )
-    split = dataset.test if options["split"] == "test" else dataset.train
-    if not len(split):
+    split = dataset.split(options["split"])
+    if split is None or not len(split):
         raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
     evaluation, found = _measure(model, loaded, dataset, options, console)
     figures = found.to_json()

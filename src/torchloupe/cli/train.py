@@ -12,9 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    device,
+    how_to_load,
+    json_,
+    load_data,
+    loading,
+    numbers,
+    of_config,
+    quiet,
+    stack,
+)
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console, duration
+from torchloupe.runtime.files import read_json
 from torchloupe.training.config import (
     PRESET_NOTES,
     PRESETS,
@@ -77,10 +89,13 @@ def train(**options: Any) -> None:
         asked = [*values, *(decided_by(preset) if preset else [])]
         old = begun(out, config, asked, values.get("model"))
         config = old or config
-        word = named["data"] or _old_data(out) if old else word
+        if old:
+            about = read_json(out / "config.json")["data"]
+            word = named["data"] or str(about["source"])
+            options["window"] = options["window"] or (tuple(about["window"]) if about.get("window") else None)
     if out is not None and old is None and launched_rank == 0:
         check_free(out)  # before the data are read
-    dataset = load_data(word, console, size=config.size, skip_bad=options["skip_bad"], offline=options["offline"])
+    dataset = load_data(word, console, size=config.size, **how_to_load(options))
     done = learn(
         dataset,
         config,
@@ -119,12 +134,6 @@ def _of_file(path: Path, model: str | None) -> dict[str, Any]:
     return values
 
 
-def _old_data(out: Path) -> str:
-    from torchloupe.runtime.files import read_json
-
-    return str(read_json(out / "config.json")["data"]["source"])
-
-
 def learn(
     dataset: "Dataset",
     config: TrainConfig,
@@ -141,6 +150,7 @@ def learn(
     """Say what will be learned, ask if it takes more than `patience` seconds (None: never), learn, and tell of it."""
     from torchloupe import pipeline
     from torchloupe.runs.folder import new_run
+    from torchloupe.runs.metrics import measured_on
     from torchloupe.training.journal import Listener
     from torchloupe.training.loop import Stopped
 
@@ -149,7 +159,7 @@ def learn(
     with stopping() as stop, console.progress("training") as tick:
         listener = Listener(
             step=lambda step, steps, loss: tick(step, steps),
-            epoch=teller(console, "held-out" if config.holdout else "test"),
+            epoch=teller(console, measured_on({"holdout": config.holdout}, {"val": dataset.val is not None})),
             wants_stop=lambda: bool(stop),
         )
         try:
@@ -188,9 +198,10 @@ def _introduce(
     n = round(len(dataset.train) * (1 - config.holdout))
     plan = resolve(config, ours=not is_reference(config.model), images=n)
     h, w = dataset.train.images.shape[2:]
+    val = "" if dataset.val is None else f", {len(dataset.val):,} val"
     console.say(
-        f"Data   {dataset.name}: {len(dataset.train):,} train and {len(dataset.test):,} test pictures of {w} x {h}, "
-        f"{len(dataset.classes)} classes"
+        f"Data   {dataset.name}: {len(dataset.train):,} train{val} and {len(dataset.test):,} test pictures "
+        f"of {w} x {h}, {len(dataset.classes)} classes"
     )
     _, steps = steps_of(plan, n)
     size = f", pictures resized to {plan.size}" if plan.size else ""

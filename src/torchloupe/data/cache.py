@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchloupe.data.formats.parts import Options, Pictures
+from torchloupe.data.formats.parts import Options, Pictures, Window
 from torchloupe.data.memory import fits
 from torchloupe.errors import ResourceError
 from torchloupe.runtime.files import atomic_write
 
-VERSION = 1
+VERSION = 2
 """Raise it when a reader or this format changes, so that older files are no longer found."""
 KEEP = 3
 """Files kept for one data set (other sizes or seeds); older ones are removed."""
@@ -66,8 +66,9 @@ class Place:
         name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self.path.name[:40])
         return f"{name}-{where}"
 
-    def file(self, resized: int | None, seed: int | None, skipped: bool) -> Path:
+    def file(self, resized: int | None, seed: int | None, skipped: bool, asked: Window | None = None) -> Path:
         how = f"{resized or 'own'}-{'given' if seed is None else f's{seed}'}{'-some' if skipped else ''}"
+        how += "" if asked is None else f"-{asked[0]!r}-to-{asked[1]!r}"
         return cache_folder() / "decoded" / f"{self.prefix}-{self.fingerprint}v{VERSION}-{how}.safetensors"
 
     def files(self, options: Options) -> Iterable[Path]:
@@ -75,7 +76,7 @@ class Place:
         for skipped in (False, True) if options.skip_bad else (False,):
             for resized in (None, options.side):
                 for seed in (None, options.seed):
-                    yield self.file(resized, seed, skipped)
+                    yield self.file(resized, seed, skipped, options.window)
 
 
 def lookup(place: Place, options: Options, say: Callable[[str], None]) -> tuple[Pictures, Statistics] | None:
@@ -95,10 +96,10 @@ def lookup(place: Place, options: Options, say: Callable[[str], None]) -> tuple[
 
 def keep(place: Place, images: Pictures, statistics: Statistics, say: Callable[[str], None]) -> None:
     """Write decoded pictures to the cache; where that can't be done, say so and go on."""
-    if not fits(3 * images.images.numel()):  # the tensors, safetensors' copy, and the bytes of the file
+    if not fits(2 * images.images.numel()):  # safetensors' copy, and the bytes of the file
         say(f"'{place.path}' is too large to be cached: it will be decoded each time.")
         return
-    file = place.file(images.resized, images.seed, images.skipped)
+    file = place.file(images.resized, images.seed, images.skipped, images.asked)
     try:
         atomic_write(file, _pack(images, statistics))
         _prune(place, file)
@@ -113,9 +114,12 @@ def _pack(images: Pictures, statistics: Statistics) -> bytes:
         "name": images.name,
         "names": images.names,
         "train": images.train,
+        "val": images.val,
         "classes": images.classes,
         "notes": images.notes,
         "statistics": statistics,
+        "window": images.window,
+        "asked": images.asked,
         "how": [images.resized, images.seed, images.skipped],
     }
     # The facts are a tensor too: the checksums cover them, and no limit on headers counts.
@@ -146,14 +150,21 @@ def _load(file: Path) -> tuple[Pictures, Statistics]:
         labels=tensors["labels"],
         names=tuple(facts["names"]),
         train=facts["train"],
+        val=facts["val"],
         classes=tuple(facts["classes"]),
         notes=tuple(facts["notes"]),
         resized=resized,
         seed=seed,
         skipped=skipped,
+        window=_window(facts["window"]),
+        asked=_window(facts["asked"]),
     )
     mean, std = facts["statistics"]
     return images, (tuple(mean), tuple(std))
+
+
+def _window(found: list[float] | None) -> Window | None:
+    return None if found is None else (found[0], found[1])
 
 
 def _checksums(tensor: Tensor) -> list[object]:

@@ -26,7 +26,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A train and a test split with the same classes in the same order."""
+    """A train and a test split, perhaps a val split, with the same classes in the same order."""
 
     name: str
     """What captions and reports call it, for example `cifar10` or the folder's name."""
@@ -43,10 +43,24 @@ class Dataset:
     """Side to which batches are resized (bilinear); None leaves pictures at their own size."""
     notes: tuple[str, ...] = ()
     """Sentences the user should see, for example which pictures were skipped."""
+    val: Split | None = None
+    """What one tunes on: measured while training, so that test is for the last figure alone."""
+
+    window: tuple[float, float] | None = None
+    """The values that are black and white in pictures of more than 8 bits; None where there are none."""
+
+    def split(self, word: str) -> Split | None:
+        """Return the split that a word names: `train`, `val` or `test`.
+
+        >>> from torchloupe.data.drawn.shapes import shapes
+        >>> shapes(train=10, test=10).split("val") is None
+        True
+        """
+        return {"train": self.train, "val": self.val, "test": self.test}[word]
 
 
 def checksum(dataset: Dataset) -> str:
-    """Return a checksum of all pictures and labels, by which a resumed run knows its data again.
+    """Return a checksum of the pictures and labels of train and test, by which a resumed run knows its data again.
 
     >>> from torchloupe.data.drawn.shapes import shapes
     >>> checksum(shapes(train=10, test=10)) == checksum(shapes(train=10, test=10))

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 from torchloupe.data.formats.source import clean, walk
+from torchloupe.runtime.files import open_regular
 
 ENDS = 1 << 16
 """Bytes read at either end of a file; the last 8 of a gzip are its CRC and length."""
@@ -27,12 +28,12 @@ def fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     if path.is_dir():
         for name, place in walk(str(path)):
-            facts = os.stat(place)  # noqa: PTH116 (a Path per file costs seconds on large folders)
+            facts = _facts(place)
             digest.update(f"{clean(name)}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
         return digest.hexdigest()[:16]
     facts = path.stat()
     digest.update(f"{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         digest.update(stream.read(ENDS))
         stream.seek(max(0, facts.st_size - ENDS - _END.size))
         tail = stream.read()
@@ -41,6 +42,14 @@ def fingerprint(path: Path) -> str:
         stream.seek(start)
         digest.update(stream.read(size))
     return digest.hexdigest()[:16]
+
+
+def _facts(place: str) -> os.stat_result:
+    """Return size and mtime of a file; of a link that leads nowhere, its own."""
+    try:
+        return os.stat(place)  # noqa: PTH116 (a Path per file costs seconds on large folders)
+    except OSError:
+        return os.lstat(place)
 
 
 def zip_directory(tail: bytes) -> tuple[int, int]:

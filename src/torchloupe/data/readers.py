@@ -1,5 +1,6 @@
 """From a word or a path to a data set: which reader fits is seen by looking at what is there."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from torchloupe.data.formats import archive, cifar
 from torchloupe.data.formats.parts import Options, Pictures, listed
 from torchloupe.data.statistics import mean_std
 from torchloupe.errors import DataError, UsageError, did_you_mean
+from torchloupe.runtime.files import check_regular
 from torchloupe.runtime.progress import Progress
 
 WORDS = ("auto", "cifar10", "cifar100", "shapes")
@@ -55,6 +57,7 @@ def load(
     size: int | None = None,
     *,
     skip_bad: bool = False,
+    window: tuple[float, float] | None = None,
     seed: int = 0,
     offline: bool = False,
     cache: bool = True,
@@ -66,13 +69,15 @@ def load(
     `D` is `cifar10`, `cifar100`, `shapes`, `auto`, or a path: an official archive, or a folder, zip
     or tar of pictures by class. Pictures that share one size up to 256 are stored as they are, others
     as squares of `size` (else 64) pixels; where the stored size is not `size`, `Dataset.size` says to
-    what each batch is to be resized. `seed` splits one tree of class folders, and draws `shapes`.
+    what each batch is to be resized. `window` says which values are black and white in pictures of one channel with
+    more than 8 bits (below is black, above is white); without it that is what the files say, else the bits that hold
+    the largest value of all. `seed` splits one tree of class folders, and draws `shapes`.
     `progress` gets (done, total): bytes while downloading, pictures while decoding; `say` gets sentences for the user.
 
     Raises:
         DataError: nothing there, nothing that fits, a class in test only, pictures that can't be read.
         ResourceError: the pictures would not fit into memory.
-        UsageError: a size that is no side of a picture.
+        UsageError: a size that is no side of a picture, or a window whose ends are not in order.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -86,12 +91,14 @@ def load(
     """
     if size is not None and size < 1:
         raise UsageError(f"pictures can't have the size {size}: give a side in pixels, such as `--size 32`.")
+    if window is not None and not (math.isfinite(window[1] - window[0]) and window[0] < window[1]):
+        raise UsageError(f"--window {window[0]:g} {window[1]:g} is no range: give LOW and HIGH, LOW below HIGH.")
     place = _find(str(D), offline, say, progress or _silent)
     if place is None:
         from torchloupe.data.drawn.shapes import shapes
 
         return shapes(seed=seed, size=size or 32)
-    options = Options(size, seed, skip_bad, progress)
+    options = Options(size, seed, skip_bad, progress, window)
     images, statistics = _cached(place, options, say) if cache else _read(place, options)
     return _dataset(images, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
 
@@ -110,6 +117,12 @@ def _find(word: str, offline: bool, say: Callable[[str], None], progress: Progre
         hint = did_you_mean(word, list(WORDS)) or "."
         words = ", ".join(WORDS)
         raise DataError(f"no data set '{word}': there is no such path{hint} Give a path, or one of {words}.")
+    if not path.is_dir():
+        try:
+            check_regular(path.stat(), path)
+        except OSError as error:
+            why = str(error.strerror).lower()
+            raise DataError(f"cannot read '{path}': {why}. Give a folder, a zip or a tar of pictures.") from None
     return only_archive(path)
 
 
@@ -157,16 +170,18 @@ def _read(place: Path, options: Options) -> tuple[Pictures, cache.Statistics]:
 
 
 def _dataset(images: Pictures, statistics: cache.Statistics, size: int | None, source: str) -> Dataset:
-    cut = images.train
+    cut, end = images.train, len(images.labels) - images.val
     own = tuple(images.images.shape[2:])
     return Dataset(
         name=images.name,
         train=Split(images.images[:cut], images.labels[:cut], images.names[:cut]),
-        test=Split(images.images[cut:], images.labels[cut:], images.names[cut:]),
+        test=Split(images.images[cut:end], images.labels[cut:end], images.names[cut:end]),
+        val=Split(images.images[end:], images.labels[end:], images.names[end:]) if images.val else None,
         classes=images.classes,
         mean=statistics[0],
         std=statistics[1],
         source=source,
         size=None if size is None or own == (size, size) else size,
         notes=images.notes,
+        window=images.window,
     )

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from torchloupe.data.dataset import Split
 
-CHUNK = 1 << 22
-"""Values turned into float64 at a time (32 MB)."""
+CHUNK = 1 << 18
+"""Values turned into float64 at a time (2 MB)."""
 
 
 def mean_std(images: UInt8[Tensor, "n c h w"]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -18,7 +18,9 @@ from torchloupe.errors import UsageError
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Split, Split]:
-    """Return what to learn from and what to test on; with a share, both are parts of train (by class).
+    """Return what to learn from and what to measure on meanwhile; with a share, both are parts of train (by class).
+
+    Without one that is the val split where there is one, else the test split.
 
     Raises:
         UsageError: the share is so small that it holds out nothing.
@@ -28,7 +30,7 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[Split, Split]:
     [30, 10]
     """
     if share == 0:
-        return dataset.train, dataset.test
+        return dataset.train, dataset.test if dataset.val is None else dataset.val
     labels = dataset.train.labels
     order = _shuffled(len(labels), seed)
     held = torch.zeros(len(labels), dtype=torch.bool)

@@ -165,14 +165,13 @@ def width_of(line: str, size: float) -> float:
     return 1.03 * dots / DPI  # at other resolutions letters may be a little wider
 
 
-def curves(rows: list[dict[str, Any]], title: str = "", held_out: bool = False) -> Figure:
-    """Draw loss and accuracy of train and test, per iteration (left) and per epoch (right), from metrics.jsonl.
+def curves(rows: list[dict[str, Any]], title: str = "", other: str = "test") -> Figure:
+    """Draw loss and accuracy of train and of `other`, per iteration (left) and per epoch (right), from metrics.jsonl.
 
     >>> rows = [{"kind": "step", "step": 1, "epoch": 0.5, "loss": 1.0, "accuracy": 0.5}]
     >>> len(curves(rows).axes)
     4
     """
-    other = "held-out" if held_out else "test"
     with style():
         figure = Figure(figsize=(9.6, 5.8))
         grid = figure.subplots(2, 2)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset, Split
-from torchloupe.data.formats.decode import decode, square, to_rgb, why_not
+from torchloupe.data.formats.decode import decode, measured, square, to_rgb, why_not
+from torchloupe.data.formats.depth import Depth, window_of
 from torchloupe.data.formats.layout import is_image_file
+from torchloupe.data.formats.parts import Window
 from torchloupe.data.samples import samples
 from torchloupe.data.subsets import sample
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, UsageError
 from torchloupe.features.trace import example
 from torchloupe.models.network import check_images
+from torchloupe.runtime.files import read_file
 
 WHITE = 255
 DRAWN = 16
@@ -69,7 +73,7 @@ def is_from_data(word: str) -> bool:
     >>> is_from_data("test:0-15"), is_from_data("samples"), is_from_data("cat.png")
     (True, True, False)
     """
-    return re.fullmatch(r"(test|train|samples)(:[\d,-]*)?|top:\d+", word) is not None
+    return re.fullmatch(r"(test|train|val|samples)(:[\d,-]*)?|top:\d+", word) is not None
 
 
 def are_samples(word: str) -> bool:
@@ -180,14 +184,18 @@ def drawn(dataset: Dataset, seed: int, size: int | None, count: int = DRAWN) -> 
     return from_split(split, sample(len(split), count, seed).tolist(), word, dataset.classes, size)
 
 
-def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) -> Images:
+def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None, window: Window | None = None) -> Images:
     """Take pictures by `test:0-15`, `train:3`, `samples`, a file's path or a folder's.
+
+    `window` says what is black and white in files of more than 8 bits; without it, it is one range for all of them.
 
     Raises:
         DataError: a file is missing or cannot be read.
         UsageError: a split has no such picture.
     """
     parts: list[Images] = []
+    files = [path for word in words if not is_from_data(word) for path in image_files(Path(word))]
+    window = window or shared_window(files)
     for word in words:
         if are_samples(word):
             shown, classes = samples()
@@ -200,11 +208,13 @@ def from_words(words: Sequence[str], dataset: Dataset | None, size: int | None) 
             if dataset is None:
                 raise UsageError(f"'{word}' needs a data set: give --data, or name picture files.")
             name, _, which = word.partition(":")
-            split = dataset.test if name == "test" else dataset.train
+            split = dataset.split(name)
+            if split is None:
+                raise UsageError(f"'{dataset.name}' has no {name} pictures: name test:0-15 or train:0-15.")
             chosen = indices(which, "--pictures") if which else range(len(split))
             parts.append(from_split(split, chosen, name, dataset.classes, size))
         else:
-            parts.extend(from_file(path, size) for path in image_files(Path(word)))
+            parts.extend(from_file(path, size, window) for path in image_files(Path(word)))
     return joined(parts)
 
 
@@ -220,16 +230,29 @@ def image_files(path: Path) -> list[Path]:
     torchloupe.errors.DataError: ...holds no pictures. Name a file or a folder with some.
     """
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.is_file() and is_image_file(file.name))
+        found = sorted(file for file in path.rglob("*") if not file.is_dir() and is_image_file(file.name))
         if not found:
             raise DataError(f"'{path}' holds no pictures. Name a file or a folder with some.")
         return found
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"no picture '{path}'. Name a file, a folder, test:0-15 or train:0-15.")
     return [path]
 
 
-def from_file(path: Path, size: int | None) -> Images:
+def shared_window(files: Sequence[Path]) -> Window | None:
+    """Return what is black and white in those of several files that have more than 8 bits; None for one or none.
+
+    >>> shared_window([Path("a.png")])
+    """
+    found: list[Depth] = []
+    for path in files if len(files) > 1 else ():
+        with suppress(Exception):  # what cannot be read is named when it is read
+            depth = measured(read_file(path))[1]
+            found += [depth] if depth is not None and not depth.color else []
+    return window_of(found) if found else None
+
+
+def from_file(path: Path, size: int | None, window: Window | None = None) -> Images:
     """Read one picture; with a size, its short side is brought to that and the centre is kept.
 
     Raises:
@@ -241,7 +264,7 @@ def from_file(path: Path, size: int | None) -> Images:
     torchloupe.errors.DataError: cannot read the picture 'missing.png': no such file or directory...
     """
     try:
-        pixels = decode(path.read_bytes(), size)
+        pixels = decode(read_file(path), size, window)
     except Exception as error:  # Pillow raises whatever it likes for what it cannot read
         raise DataError(f"cannot read the picture '{path}': {why_not(error)}. Leave it out or save it again.") from None
     images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
@@ -273,7 +296,7 @@ def joined(parts: Sequence[Images]) -> Images:
     return Images(images, names, words, parts[0].resized, labels if any(labels) else None)
 
 
-def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Images:
+def from_anything(value: Any, dataset: Dataset | None, size: int | None, window: Window | None = None) -> Images:
     """Take a path, a word, a PIL image, an array `[h, w, 3]` or `[b, h, w, 3]`, a tensor `[c, h, w]` or `[b, c, h, w]`.
 
     Whole numbers are 0 to 255 (and not uint16), floats in [0, 1]. Files and PIL images are brought to `size`, arrays
@@ -288,9 +311,9 @@ def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Imag
     if isinstance(value, Images):
         return value
     if isinstance(value, str | Path):
-        return from_words([str(value)], dataset, size)
+        return from_words([str(value)], dataset, size, window)
     if isinstance(value, Image.Image):
-        upright = to_rgb(value)
+        upright = to_rgb(value, window)
         value, names = np.asarray(upright if size is None else square(upright, size)), ("picture",)
         return Images(_plain(_from_array(value)), names, None, size)
     if isinstance(value, np.ndarray):
@@ -301,7 +324,9 @@ def from_anything(value: Any, dataset: Dataset | None, size: int | None) -> Imag
         check_images(images)
         return Images(images, tuple(f"picture {i}" for i in range(len(images))), None)
     if isinstance(value, Sequence) and value:
-        return joined([from_anything(part, dataset, size) for part in value])
+        if all(isinstance(part, str | Path) for part in value):
+            return from_words([str(part) for part in value], dataset, size, window)
+        return joined([from_anything(part, dataset, size, window) for part in value])
     raise DataError(f"pictures come as paths, PIL images, arrays or tensors, not as {type(value).__name__}.")
 
 

@@ -11,6 +11,7 @@ from torchloupe.checkpoints.open import SHIPPED
 from torchloupe.data.cache import cache_folder
 from torchloupe.errors import UsageError
 from torchloupe.runs.folder import is_writable
+from torchloupe.runtime.files import read_file
 
 INDEX = "index.html"
 """The first page of a report in several files."""
@@ -94,7 +95,7 @@ def results_folder(run: Path | None, word: str, title: str, *, split: str = "tes
         base = run / "snapshots" / f"test-{which}{data}"
     else:
         base = run / f"test{data}" if data else run
-    return base / "train-split" if split == "train" else base
+    return base if split == "test" else base / f"{split}-split"
 
 
 def report_file(run: Path | None, word: str, title: str) -> Path:
@@ -125,7 +126,7 @@ def is_report(folder: Path) -> bool:
     False
     """
     try:
-        return MAKER in (folder / INDEX).read_bytes()
+        return MAKER in read_file(folder / INDEX)
     except OSError:
         return False
 

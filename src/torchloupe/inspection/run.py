@@ -134,7 +134,7 @@ def images_to_inspect(studied: Subject, images: Any = None, seed: int = 0) -> Im
     """
     if images is not None:
         known = studied.dataset() if need_data(images) else None
-        return colored(from_anything(images, known, studied.size), studied.model)
+        return colored(from_anything(images, known, studied.size, studied.window), studied.model)
     found = unasked(studied.dataset(), seed, studied.size)
     if found is None:
         raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")

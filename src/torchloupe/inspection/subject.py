@@ -58,6 +58,7 @@ class Subject:
         *,
         offline: bool = True,
         skip_bad: bool = False,
+        window: tuple[float, float] | None = None,
         title: str = "",
         say: Callable[[str], None] = silent,
     ) -> None:
@@ -66,6 +67,7 @@ class Subject:
         self.origin: Origin | None = model.origin if isinstance(model, Network) else None
         self.size = model.size if isinstance(model, Network) else None
         self._given, self._offline, self._skip_bad, self._say = data, offline, skip_bad, say
+        self._window = window
         self.missing = ""
         """Why the data of its run are not at hand, and how to get them, once they were looked for."""
         self._dataset: Dataset | None = data if isinstance(data, Dataset) else None
@@ -107,6 +109,15 @@ class Subject:
             return str(self._given)
         return (self.origin.config.data or {}).get("source") if self.origin else None
 
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The values that are black and white in pictures of more than 8 bits: as given, of its run, of its data."""
+        if self._window is not None:
+            return self._window
+        if self.origin is not None and self.origin.config.window is not None:
+            return self.origin.config.window
+        return self._dataset.window if self._dataset is not None else None
+
     def dataset(self) -> Dataset | None:
         """Return its data; None if none are known or those of its run are not at hand any more."""
         if self._dataset is None and self.source is not None and not self.missing:
@@ -117,6 +128,7 @@ class Subject:
                     size=self.size,
                     offline=self._offline or not asked,
                     skip_bad=self._skip_bad,
+                    window=self.window,
                     say=self._say,
                 )
             except DataError as error:

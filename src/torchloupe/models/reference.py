@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from torchloupe.errors import ModelError, did_you_mean
+from torchloupe.runtime.files import read_file
 
 _SIBLINGS: dict[str, Path] = {}
 """Modules that a user's folder brought in, so that another folder's of the same name is not taken for it."""
@@ -132,7 +133,7 @@ def source_files(reference: str) -> list[Path]:
 def _imported_by(path: Path, folder: Path) -> Iterator[Path]:
     """Yield the files in a folder that a file's import statements mean, with the packages around them."""
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(read_file(path))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return
     for node in ast.walk(tree):

@@ -30,7 +30,7 @@ from torchloupe.models.reference import (
     source_files,
     split_reference,
 )
-from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.files import atomic_write, read_file
 
 LONGEST = 100
 """Letters of a stranger's text that a sentence repeats."""
@@ -106,7 +106,7 @@ def recall(reference: str, arguments: Mapping[str, Any] | None = None) -> dict[s
     if path is None:
         return None
     with suppress(OSError, ValueError):
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(read_file(path))
         if isinstance(known, dict) and isinstance(known.get("reference"), str) and isinstance(known.get("files"), dict):
             return known
     return None
@@ -223,7 +223,7 @@ def _digests(reference: str) -> dict[str, str]:
     found = {}
     for path in source_files(reference):
         with suppress(OSError):
-            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(path)] = hashlib.sha256(read_file(path)).hexdigest()
     return found
 
 

@@ -25,6 +25,7 @@ from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.layers import PARTS, all_layers
 from torchloupe.reports.sections.performance import performance, training_curves, training_facts
 from torchloupe.reports.sections.training_film import snapshots, training_film
+from torchloupe.runs.metrics import measured_on
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import atomic_write
@@ -234,8 +235,8 @@ def contents_of(
     film = training_film(making)
     making.step()
     run = studied.origin.run if studied.origin else None
-    held_out = bool((studied.origin.config.training or {}).get("holdout")) if studied.origin else False
-    loss, accuracy = training_curves(run, held_out)
+    config = studied.origin.config if studied.origin else None
+    loss, accuracy = training_curves(run, measured_on(config.training, config.data) if config else "test")
     if tested is not None:
         tested = replace(tested, mistakes=_with_tiles(making, tested))
     model = studied.model

@@ -2,7 +2,7 @@
 
 One JSON object a line, `kind` first:
     step   step, epoch, lr, loss, accuracy           running, on augmented train pictures
-    probe  step, epoch, loss, accuracy               on 1,000 pictures of the test (or held-out) split
+    probe  step, epoch, loss, accuracy               on 1,000 pictures of the test (or val, or held-out) split
     epoch  step, epoch, train_loss, train_accuracy (running), test_loss, test_accuracy
 """
 
@@ -12,6 +12,17 @@ from pathlib import Path
 from typing import Any
 
 FILE = "metrics.jsonl"
+
+
+def measured_on(training: dict[str, Any] | None, data: dict[str, Any] | None) -> str:
+    """Say what a run was measured on while it learned, from its config: "test", "val", or "held-out" part of train.
+
+    >>> measured_on({"holdout": 0.0}, {"train": 9, "test": 3}), measured_on({"holdout": 0.0}, {"test": 3, "val": 4})
+    ('test', 'val')
+    """
+    if (training or {}).get("holdout"):
+        return "held-out"
+    return "val" if (data or {}).get("val") else "test"
 
 
 def cut(folder: Path, length: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torchloupe.figures.plots import curves, save_figure
 from torchloupe.runs.folder import RUNS
-from torchloupe.runs.metrics import read_metrics
+from torchloupe.runs.metrics import measured_on, read_metrics
 from torchloupe.runtime.files import atomic_write, read_json
 
 
@@ -17,8 +17,8 @@ def finish(run: Path) -> dict[str, Any]:
     config = read_json(run / "config.json")
     rows = read_metrics(run)
     last = [row for row in rows if row["kind"] == "epoch"][-1]
-    held = bool(config["training"]["holdout"])
-    figure = curves(rows, title=f"{config['model']} on {config['data']['name']}", held_out=held)
+    other = measured_on(config["training"], config["data"])
+    figure = curves(rows, title=f"{config['model']} on {config['data']['name']}", other=other)
     for kind in ("svg", "png"):
         save_figure(figure, run / f"curves.{kind}")
     atomic_write(run / "README.md", page(run.name if run.parent == RUNS else str(run), config, last).encode())
@@ -36,7 +36,8 @@ def page(name: str, config: dict[str, Any], last: dict[str, Any]) -> str:
     # r
     """
     training, data = config["training"], config["data"]
-    other = "held-out part of train" if training["holdout"] else "test"
+    other = {"held-out": "held-out part of train"}.get(word := measured_on(training, data), word)
+    val = f", {data['val']:,} val" if data.get("val") else ""
     measured = [f"| train, running (augmented pictures) | {last['train_loss']:.4f} | {last['train_accuracy']:.2%} |"]
     if "test_loss" in last:
         measured.append(
@@ -46,7 +47,7 @@ def page(name: str, config: dict[str, Any], last: dict[str, Any]) -> str:
         [
             f"# {name}",
             "",
-            f"`{config['model']}` trained on `{data['name']}` ({data['train']:,} train and {data['test']:,} test "
+            f"`{config['model']}` trained on `{data['name']}` ({data['train']:,} train{val} and {data['test']:,} test "
             f"pictures, {len(config['classes'])} classes), {last['epoch']:.4g} epochs, {last['step']:,} steps of "
             f"{training['batch']} with {training['optimizer']}, seed {training['seed']} (n = 1).",
             "",

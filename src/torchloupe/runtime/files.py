@@ -4,8 +4,9 @@ import errno
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torchloupe.errors import ModelError, ResourceError
 
@@ -72,6 +73,66 @@ def _new_beside(path: Path) -> tuple[int, Path]:
     return os.open(new, flags, 0o666), new
 
 
+KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading; never a pipe, a socket or a device, which may block for good.
+
+    Raises:
+        OSError: as `open` does; `strerror` says what it is instead of a file.
+
+    >>> open_regular(os.devnull)
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 22] a device, not a file: ...
+    """
+    check_regular(os.stat(path), path)  # noqa: PTH116 (a Path per file costs seconds on large folders)
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+    handle = os.open(path, flags)
+    try:
+        check_regular(os.fstat(handle), path)  # it may have changed since
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def check_regular(facts: os.stat_result, path: str | Path) -> None:
+    """Refuse what is no plain file.
+
+    Raises:
+        OSError: it is a folder, a pipe, a socket or a device.
+
+    >>> check_regular(os.stat("."), ".")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 22] a folder, not a file: '.'
+    """
+    if not stat.S_ISREG(facts.st_mode):
+        kind = KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"{kind}, not a file", str(path))
+
+
+def read_file(path: str | Path) -> bytes:
+    """Read a whole file; never a pipe, a socket or a device.
+
+    Raises:
+        OSError: as `open_regular` does.
+
+    >>> read_file(__file__) == Path(__file__).read_bytes()
+    True
+    """
+    with open_regular(path) as stream:
+        return stream.read()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write sorted, indented JSON, atomically.
 
@@ -92,6 +153,6 @@ def read_json(path: Path) -> Any:
         ModelError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_file(path).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read '{path}': {error}. Is '{path.parent}' a run of torchloupe?") from None

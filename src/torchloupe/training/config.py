@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from torchloupe.errors import UsageError, did_you_mean
+from torchloupe.runtime.files import read_file
 
 LARGEST_SEED = 2**42
 """Seeds of epochs are made of it and must fit into 64 bits."""
@@ -214,7 +215,7 @@ def from_toml(path: Path) -> dict[str, Any]:
     {'epochs': 3}
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_file(path).decode("utf-8"))
     except FileNotFoundError:
         raise UsageError(f"no such file: '{path}' (--config). Check the path.") from None
     except OSError as error:

@@ -31,7 +31,7 @@ from torchloupe.training.config import TrainConfig, steps_of
 from torchloupe.training.journal import Journal, Listener
 from torchloupe.training.optimizers import build_optimizers, rate
 from torchloupe.training.prepare import Start, prepare
-from torchloupe.training.resume import load_state, save_state, states, with_its_streams
+from torchloupe.training.resume import load_state, save_state, states, with_its_splits, with_its_streams
 
 FLUSH = 20
 """Steps between two looks at the losses: the only moments at which training waits for the device."""
@@ -67,7 +67,7 @@ def train(
     ...     sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     ['config.json', 'environment.json', 'metrics.jsonl', 'model.safetensors', 'timing.jsonl']
     """
-    config = with_its_streams(config, out) if resume else config
+    config, dataset = (with_its_streams(config, out), with_its_splits(dataset, out)) if resume else (config, dataset)
     with (
         process_settings(flush_denormal=True),
         torch.random.fork_rng(),

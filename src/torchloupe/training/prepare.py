@@ -69,6 +69,9 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
     """Return what the checkpoint will say of itself."""
     h, w = dataset.train.images.shape[2:]
     counts = {"train": len(dataset.train), "test": len(dataset.test)}
+    if dataset.val is not None:
+        counts["val"] = len(dataset.val)
+    window = {} if dataset.window is None else {"window": list(dataset.window)}
     return Config(
         model=absolute(config.model),
         classes=dataset.classes,
@@ -83,6 +86,7 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
             "picture": [int(h), int(w)],
             "crc32": checksum(dataset),
             **counts,
+            **window,
         },
         training=asdict(config),
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from torchloupe.checkpoints.file import config_from, fill, read_tensors, save_tensors
+from torchloupe.data.dataset import Dataset
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.models.reference import is_reference
 from torchloupe.runtime.files import read_json
@@ -67,6 +68,18 @@ def with_its_streams(config: TrainConfig, out: Path) -> TrainConfig:
     if not (out / "config.json").is_file():
         return config
     return replace(config, streams=(read_json(out / "config.json").get("training") or {}).get("streams", 1))
+
+
+def with_its_splits(dataset: Dataset, out: Path) -> Dataset:
+    """Return the data as the run in a folder began to use them: those of before there were val splits have none.
+
+    >>> from torchloupe.data.drawn.shapes import shapes
+    >>> with_its_splits(shapes(train=10, test=10), Path("nowhere")).val is None
+    True
+    """
+    if dataset.val is None or not (out / "config.json").is_file():
+        return dataset
+    return dataset if (read_json(out / "config.json").get("data") or {}).get("val") else replace(dataset, val=None)
 
 
 def save_state(

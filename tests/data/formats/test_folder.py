@@ -33,6 +33,31 @@ def test_train_and_test_come_back_as_written(tmp_path: Path, make: Callable[[Pat
 
 
 @each_kind
+def test_val_beside_train_and_test(tmp_path: Path, make: Callable[[Path, Files], Path]) -> None:
+    files = {
+        **pets(3, "train/"),
+        **pets(2, "val/"),
+        **pets(1, "test/"),
+        "train/cat/bad.png": b"x",
+        "val/cat/b.png": b"",
+    }
+    path = make(tmp_path / "mine", files)
+    for _ in range(2):  # the second time from the cache
+        data = load(path, skip_bad=True)
+        assert data.val is not None and [len(data.train), len(data.val), len(data.test)] == [6, 4, 2]
+        for word in ("train", "val", "test"):
+            split = data.split(word)
+            assert split is not None and all(name.startswith(f"{word}/") for name in split.names)
+            for image, name in zip(split.images, split.names, strict=True):
+                with Image.open(io.BytesIO(files[name])) as shown:
+                    assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(np.array(shown)))
+    assert load(make(tmp_path / "two", pets(3, "train/") | pets(2, "test/"))).val is None
+    gone = {name: b"x" if name.startswith("val/") else data for name, data in files.items()}
+    with pytest.raises(DataError, match="no val pictures"):
+        load(make(tmp_path / "gone", gone), skip_bad=True)
+
+
+@each_kind
 def test_one_tree_is_split_by_seed(tmp_path: Path, make: Callable[[Path, Files], Path]) -> None:
     path = make(tmp_path / "mine", {**pets(20), **pets(3, kinds=("owl",)), "README.md": b"hello"})
     data = load(path, cache=False)
@@ -109,7 +134,7 @@ def test_large_pictures_of_one_size_become_squares(tmp_path: Path) -> None:
 
 
 def test_too_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_module, "machine_memory", lambda: 10_000)
+    monkeypatch.setattr(memory_module, "free_memory", lambda: 10_000)
     path = as_folder(tmp_path / "mine", {name: png(3, 100, 100) for name in pets()})
     with pytest.raises(ResourceError, match=r"0\.0 GB of memory for 10 pictures of 100×100.*`--size 64`"):
         load(path)

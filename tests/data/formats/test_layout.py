@@ -25,11 +25,30 @@ def test_words_for_the_test_split(word: str) -> None:
     assert (len(made.train), len(made.test), made.seeded) == (4, 2, False)
 
 
-def test_test_wins_over_val_and_the_rest_is_noted() -> None:
-    names = [*pets(2, "train/"), *pets(1, "test/"), *pets(3, "val/")]
+@pytest.mark.parametrize("word", ["val", "valid", "Validation"])
+def test_val_beside_train_and_test_is_a_split_of_its_own(word: str) -> None:
+    names = [*pets(2, "wrap/train/"), *pets(1, "wrap/test/"), *pets(3, f"wrap/{word}/")]
     made = plan(names, 0, "x")
-    assert all(names[i].startswith("test/") for i in made.test)
-    assert "6 pictures outside the class folders left out" in made.notes[0]
+    for which, split in (("train", made.train), ("test", made.test), (word, made.val)):
+        assert {names[i] for i in split} == {name for name in names if name.startswith(f"wrap/{which}/")}
+    assert made.notes == () and not made.seeded
+
+
+def test_val_takes_the_place_of_a_missing_test() -> None:
+    made = plan([*pets(2, "train/"), *pets(3, "val/")], 0, "x")
+    assert (len(made.train), len(made.test), len(made.val)) == (4, 6, 0)
+
+
+def test_what_is_in_no_split_is_noted() -> None:
+    names = [*pets(2, "train/"), *pets(1, "test/"), *pets(3, "more/")]
+    assert "6 pictures outside the class folders left out" in plan(names, 0, "x").notes[0]
+
+
+def test_classes_of_val_are_those_of_train() -> None:
+    names = [*pets(2, "train/"), *pets(1, "test/"), *pets(1, "val/", ("cat",))]
+    assert plan(names, 0, "x").notes == ("no val pictures of 'dog'.",)
+    with pytest.raises(DataError, match="'zebra' in 'x' has val pictures but no train"):
+        plan([*names, "val/zebra/1.png"], 0, "x")
 
 
 def test_train_alone_is_split() -> None:

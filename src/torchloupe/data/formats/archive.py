@@ -1,7 +1,7 @@
 """Zips and tars as a `Source` of files.
 
-Nothing is ever extracted: members are streamed into memory by name, so `..`, absolute paths and
-links in an archive lead nowhere.
+Nothing is ever extracted: members are streamed into memory by name. Links, hard and symbolic, are resolved among
+the members (`tree`); `..`, absolute paths and links that leave the archive lead nowhere, and are named.
 """
 
 import lzma
@@ -12,10 +12,12 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Self
 
 from torchloupe.data.formats.source import MAX_BYTES, Read, Source, check_size, clean
+from torchloupe.data.formats.tree import LONGEST, OUTSIDE, File, Link, Lost, Node, Tree
 from torchloupe.errors import DataError
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".txz", ".tbz2", ".tar.gz", ".tar.xz", ".tar.bz2")
@@ -50,13 +52,46 @@ def zip_source(path: Path) -> Iterator[Source]:
         DataError: it is damaged or cut short.
     """
     with refusing_damage(path), zipfile.ZipFile(path) as archive:
-        members = {_slashes(info): info for info in archive.infolist() if not _is_link(info) and not info.is_dir()}
-        infos = list(members.values())
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+        tree = Tree()
+        for place, info in enumerate(infos):
+            tree.add(_slashes(info), _link_of(archive, info) if _is_link(info) else File(place))
+        names, nodes = _listed(tree)
 
         def read(wanted: Sequence[int]) -> Iterator[tuple[int, Read]]:
-            return ((index, partial(_read_member, archive, infos[index])) for index in wanted)
+            for index in wanted:
+                node = nodes[index]
+                if isinstance(node, Lost):
+                    yield index, partial(_refuse, node.why)
+                else:
+                    yield index, partial(_read_member, archive, infos[node.place])
 
-        yield Source(tuple(clean(name) for name in members), read)
+        yield Source(names, read, _lost(names, nodes))
+
+
+def _listed(tree: Tree) -> tuple[tuple[str, ...], tuple[File | Lost, ...]]:
+    """Return the names of all files, those that lead out of the archive too, and what is there."""
+    found = dict(tree.files()) | tree.outside
+    return tuple(clean(name) for name in found), tuple(found.values())
+
+
+def _lost(names: tuple[str, ...], nodes: tuple[File | Lost, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = zip(names, nodes, strict=True)
+    return tuple((name, node.why) for name, node in pairs if isinstance(node, Lost) and node is not OUTSIDE)
+
+
+def _refuse(why: str) -> bytes:
+    raise ValueError(why)
+
+
+def _link_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Link | Lost:
+    """Read where a link in a zip leads: its bytes are the target."""
+    if info.file_size > LONGEST:
+        return Lost("a link with a target too long to be one")
+    try:
+        return Link(_read_member(archive, info).decode("utf-8", "surrogateescape").replace("\\", "/"))
+    except (ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, OSError) as error:
+        return Lost(f"a link that cannot be read: {str(error)[:60]}")
 
 
 def _slashes(info: zipfile.ZipInfo) -> str:
@@ -82,23 +117,44 @@ def tar_source(path: Path) -> Iterator[Source]:
         DataError: it is damaged or cut short.
     """
     with refusing_damage(path):
-        # Of two members with one name the later counts, as it does when a tar is extracted.
-        places = {info.name: place for place, info, _ in tar_members(path)}
-        indices = {place: index for index, place in enumerate(places.values())}
+        tree = Tree()
+        for place, info, _ in tar_members(path):
+            if not info.isdir():
+                tree.add(info.name, _node_of(place, info, tree))
+        names, nodes = _listed(tree)
 
         def read(wanted: Sequence[int]) -> Iterator[tuple[int, Read]]:
-            chosen = set(wanted)
-            for place, info, archive in tar_members(path):
-                index = indices.get(place)
-                if index is None or index not in chosen:
-                    continue
-                if info.size > MAX_BYTES:
-                    yield index, partial(_too_large, info.size)
-                    continue
-                stream = archive.extractfile(info)
-                yield index, partial(bytes, stream.read() if stream is not None else b"")
+            at: dict[int, list[int]] = {}
+            for index in wanted:
+                node = nodes[index]
+                if isinstance(node, Lost):
+                    yield index, partial(_refuse, node.why)
+                else:
+                    at.setdefault(node.place, []).append(index)
+            for place, info, archive in tar_members(path) if at else ():
+                if place in at:
+                    yield from zip(at[place], repeat(_reader(info, archive)))
 
-        yield Source(tuple(clean(name) for name in places), read)
+        yield Source(names, read, _lost(names, nodes))
+
+
+def _node_of(place: int, info: tarfile.TarInfo, tree: Tree) -> Node:
+    if info.isreg():
+        return File(place)
+    if info.issym():
+        return Link(info.linkname)
+    if info.islnk():
+        return tree.same_as(info.linkname)
+    kinds = {tarfile.FIFOTYPE: "a named pipe", tarfile.CHRTYPE: "a device", tarfile.BLKTYPE: "a device"}
+    return Lost(f"{kinds.get(info.type, 'a member of unknown kind')}, not a file")
+
+
+def _reader(info: tarfile.TarInfo, archive: tarfile.TarFile) -> Read:
+    """Read a member now, while the tar is here; what is too large is refused when it is asked for."""
+    if info.size > MAX_BYTES:
+        return partial(_too_large, info.size)
+    stream = archive.extractfile(info)
+    return partial(bytes, stream.read() if stream is not None else b"")
 
 
 def _too_large(number: int) -> bytes:
@@ -107,11 +163,10 @@ def _too_large(number: int) -> bytes:
 
 
 def tar_members(path: Path) -> Iterator[tuple[int, tarfile.TarInfo, tarfile.TarFile]]:
-    """Yield (place, member, archive) for the plain files of a tar; at the end its checksum has been verified."""
+    """Yield (place, member, archive) for all of a tar; at the end its checksum has been verified."""
     with tarfile.open(path, "r:*", tarinfo=_StrictInfo) as archive:
         for place, info in enumerate(archive):
-            if info.isreg():
-                yield place, info, archive
+            yield place, info, archive
         while archive.fileobj is not None and archive.fileobj.read(1 << 20):
             pass  # a gzip checks its CRC only when read to its end
 

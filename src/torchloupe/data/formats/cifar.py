@@ -15,6 +15,7 @@ from torchloupe.data.formats.archive import is_tar, refusing_damage, tar_members
 from torchloupe.data.formats.parts import Options, Pictures, plural
 from torchloupe.data.formats.unpickle import unpickle
 from torchloupe.errors import DataError
+from torchloupe.runtime.files import read_file
 
 SIDE = 32
 MAX_BYTES = 400 << 20
@@ -134,7 +135,7 @@ def _read_folder(path: Path) -> tuple[Layout, dict[str, bytes]]:
         names = " and ".join(f"'{place}'" for _, place in found)
         raise DataError(f"'{path}' holds more than one data set: {names}. Name one of them.")
     layout, place = found[0]
-    return layout, {file: (place / file).read_bytes() for file in layout.files}
+    return layout, {file: read_file(place / file) for file in layout.files}
 
 
 def _layout_of_tar(path: Path) -> Layout | None:
@@ -142,7 +143,7 @@ def _layout_of_tar(path: Path) -> Layout | None:
     if not is_tar(path):
         return None
     with refusing_damage(path):
-        first = next((info.name for _, info, _ in tar_members(path)), "")
+        first = next((info.name for _, info, _ in tar_members(path) if info.isreg()), "")
     folder = first.removeprefix("./").rpartition("/")[0]
     return next((layout for layout in LAYOUTS if layout.folder == folder), None)
 
@@ -161,7 +162,7 @@ def _read_tar(path: Path) -> tuple[Layout, dict[str, bytes]]:
 
 def _tar_files(path: Path, layout: Layout) -> Iterator[tuple[str, bytes]]:
     for _, info, archive in tar_members(path):
-        file = _file_of(info.name, layout)
+        file = _file_of(info.name, layout) if info.isreg() else None
         if file is None:
             continue
         if info.size > MAX_BYTES:

@@ -6,13 +6,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from torchloupe.data.formats.decode import decode, why_not
+from torchloupe.data.formats.decode import decode, measured, why_not
+from torchloupe.data.formats.depth import Depth
+from torchloupe.data.formats.parts import Window
 from torchloupe.runtime.progress import Progress
 
 Read = Callable[[], bytes]
@@ -27,27 +30,44 @@ class MixedSizesError(Exception):
     """Pictures that were to stay at their own size turned out to differ in size."""
 
 
-def fill(
-    rows: UInt8[np.ndarray, "n 3 h w"], jobs: Iterator[Job], side: int | None, progress: Progress | None = None
-) -> dict[int, str]:
-    """Decode each job into its row; return why, for the rows whose picture can't be read.
+@dataclass
+class Filled:
+    """What is known of rows once their pictures are decoded."""
 
-    `side` brings each picture to a square; None takes only pictures of exactly [h, w].
+    bad: dict[int, str] = field(default_factory=dict)
+    """Row -> why its picture can't be read."""
+    deep: dict[int, Depth] = field(default_factory=dict)
+    """Row -> what its picture of more than 8 bits holds."""
+
+
+def fill(
+    rows: UInt8[np.ndarray, "n 3 h w"],
+    jobs: Iterator[Job],
+    side: int | None,
+    progress: Progress | None = None,
+    window: Window | None = None,
+) -> Filled:
+    """Decode each job into its row; return for which rows the picture can't be read, or has more than 8 bits.
+
+    `side` brings each picture to a square; None takes only pictures of exactly [h, w]. Without a `window` each picture
+    of more than 8 bits is scaled by itself.
 
     Raises:
         MixedSizesError: with `side` None, a picture has another size.
 
     >>> fill(np.zeros((1, 3, 2, 2), np.uint8), iter([(0, lambda: b"")]), side=2)
-    {0: 'the file is empty'}
+    Filled(bad={0: 'the file is empty'}, deep={})
     """
-    bad: dict[int, str] = {}
+    found = Filled()
     workers = os.cpu_count() or 1
-    waiting: deque[Future[dict[int, str]]] = deque()
+    waiting: deque[Future[Filled]] = deque()
     done = 0
 
     def finish() -> None:
         nonlocal done
-        bad.update(waiting.popleft().result())
+        some = waiting.popleft().result()
+        found.bad.update(some.bad)
+        found.deep.update(some.deep)
         done = min(done + BATCH, len(rows))
         if progress is not None:
             progress(done, len(rows))
@@ -55,7 +75,7 @@ def fill(
     with quiet_pillow(), ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             while batch := list(islice(jobs, BATCH)):
-                waiting.append(pool.submit(_decode_batch, rows, batch, side))
+                waiting.append(pool.submit(_decode_batch, rows, batch, side, window))
                 if len(waiting) > 3 * workers:  # bounded: bytes read ahead stay in memory
                     finish()
             while waiting:
@@ -63,10 +83,10 @@ def fill(
         finally:
             for future in waiting:
                 future.cancel()
-    return dict(sorted(bad.items()))
+    return Filled(dict(sorted(found.bad.items())), dict(sorted(found.deep.items())))
 
 
-def first_shape(jobs: Iterator[Job]) -> tuple[int, int] | None:
+def first_shape(jobs: Iterator[Job], window: Window | None = None) -> tuple[int, int] | None:
     """Return height and width of the first picture that can be read; None when none can.
 
     >>> first_shape(iter([])) is None
@@ -75,7 +95,7 @@ def first_shape(jobs: Iterator[Job]) -> tuple[int, int] | None:
     with quiet_pillow():
         for _, read in jobs:
             try:
-                height, width, _ = decode(read()).shape
+                height, width, _ = decode(read(), window=window).shape
             except Exception:  # Pillow's decoders raise nearly anything; `fill` names the picture.
                 continue
             return height, width
@@ -97,15 +117,19 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _decode_batch(rows: UInt8[np.ndarray, "n 3 h w"], batch: list[Job], side: int | None) -> dict[int, str]:
-    bad = {}
+def _decode_batch(
+    rows: UInt8[np.ndarray, "n 3 h w"], batch: list[Job], side: int | None, window: Window | None
+) -> Filled:
+    found = Filled()
     for row, read in batch:
         try:
-            pixels = decode(read(), side)
+            pixels, depth = measured(read(), side, window)
         except Exception as error:  # Pillow's decoders raise nearly anything on broken files
-            bad[row] = why_not(error)
+            found.bad[row] = why_not(error)
             continue
         if pixels.shape[:2] != rows.shape[2:]:
             raise MixedSizesError
         rows[row] = pixels.transpose(2, 0, 1)
-    return bad
+        if depth is not None:
+            found.deep[row] = depth
+    return found

@@ -1,6 +1,7 @@
 """Which file is a picture, of which class, for train or for test: decided from names alone."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +15,8 @@ NOT_READ = (".heic", ".heif", ".avif", ".jp2", ".psd")
 """Pictures too: they are named as unreadable, not passed over in silence."""
 SUFFIXES = frozenset({*READ, ".pbm", ".pnm", *NOT_READ})
 TRAIN = ("train", "training")
-TEST = ("test", "testing", "val", "valid", "validation")
+TEST = ("test", "testing")
+VAL = ("val", "valid", "validation")
 TEST_SHARE = 0.2
 
 Parts = tuple[str, ...]
@@ -30,6 +32,12 @@ class Plan:
     classes: tuple[str, ...]
     seeded: bool
     notes: tuple[str, ...] = field(default=())
+    val: tuple[int, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """All pictures that are read: those of train, of test, of val."""
+        return (*self.train, *self.test, *self.val)
 
 
 def parts_of(name: str) -> Parts | None:
@@ -59,9 +67,9 @@ def is_image_file(file: str) -> bool:
 def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     """Sort pictures into train and test, and name their classes; the order of `names` doesn't matter.
 
-    `train/` beside `test/`, `val/` or `validation/`, each with class folders; or one tree of class
-    folders, of which a fifth of each class (drawn by `seed`) is the test split. One folder around
-    everything is looked through. Classes are matched by name.
+    `train/` beside `test/`, each with class folders, with or without `val/` (`valid/`, `validation/`), which is the
+    test split where there is no other; or one tree of class folders, of which a fifth of each class (drawn by `seed`)
+    is the test split. One folder around everything is looked through. Classes are matched by name.
 
     Raises:
         DataError: no pictures, fewer than two classes, a class in test only, no train split.
@@ -71,26 +79,42 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     (('cat', 'dog'), 8, 2)
     """
     paths = {i: parts for i, name in enumerate(names) if (parts := parts_of(name)) is not None}
+    outside = _outside(names)
     if not paths:
-        raise DataError(f"no pictures in '{where}': none of its {plural(len(names), 'file')} is one. {NEXT}")
+        why = outside[0] if outside else f"none of its {plural(len(names), 'file')} is one{_kinds(names)}."
+        raise DataError(f"no pictures in '{where}': {why} {NEXT}")
     paths = _look_through(paths)
-    train_top, test_top = _split_folders(paths, where)
-    if train_top is None:
-        train, test, skip = _class_folders(paths, None), {}, 0
-    else:
-        train, skip = _class_folders(paths, train_top), 1
-        test = _class_folders(paths, test_top) if test_top is not None else {}
-    classes = _classes(train, test, paths, skip, where)
+    train_top, test_top, val_top = _split_folders(paths, where)
+    train, skip = _class_folders(paths, train_top), 0 if train_top is None else 1
+    test, val = ({} if top is None else _class_folders(paths, top) for top in (test_top, val_top))
+    classes = _classes(train, {"test": test, "val": val}, paths, skip, where)
     numbers = {name: label for label, name in enumerate(classes)}
-    labels = {i: numbers[_class(paths[i][skip])] for i in (*train, *test)}
-    notes = _left_out([names[i] for i in paths.keys() - labels.keys()])
+    labels = {i: numbers[_class(paths[i][skip])] for i in (*train, *test, *val)}
+    notes = outside + _left_out([names[i] for i in paths.keys() - labels.keys()])
+    for word, split in (("test", test), ("val", val)):
+        missing = sorted(set(classes) - {_class(paths[i][skip]) for i in split}) if split else []
+        notes += [f"no {word} pictures of {listed([repr(name) for name in missing])}."] if missing else []
     if test:
-        missing = sorted(set(classes) - {_class(paths[i][skip]) for i in test})
-        notes += [f"no test pictures of {listed([repr(name) for name in missing])}."] if missing else []
-        return Plan(tuple(train), tuple(test), labels, classes, False, tuple(notes))
+        return Plan(tuple(train), tuple(test), labels, classes, False, tuple(notes), tuple(val))
     kept, drawn = _draw(list(train), labels, classes, seed, where)
     notes.append(f"no test folder: {TEST_SHARE:.0%} of each class was drawn as the test split (seed {seed}).")
     return Plan(kept, drawn, labels, classes, True, tuple(notes))
+
+
+def _kinds(names: Sequence[str]) -> str:
+    """Name the most frequent suffixes of files that are no pictures."""
+    suffixes = [f".{file.rpartition('.')[2]}" for name in names if "." in (file := name.rpartition("/")[2])[1:]]
+    common = [suffix[:20] for suffix, _ in Counter(suffixes).most_common(3)]
+    return f" ({', '.join(common)}; pictures are {', '.join(READ)})" if common else ""
+
+
+def _outside(names: Sequence[str]) -> list[str]:
+    """Name the pictures that an archive would put outside its folder; they are never read."""
+    lead_out = [name for name in names if name.startswith("/") or ".." in name.split("/")]
+    found = sorted(name for name in lead_out if is_image_file(name.rpartition("/")[2]))
+    if not found:
+        return []
+    return [f"{plural(len(found), 'picture')} left out, whose names lead out of the archive: {listed(found, 3)}."]
 
 
 def _left_out(names: list[str]) -> list[str]:
@@ -99,7 +123,10 @@ def _left_out(names: list[str]) -> list[str]:
     return [f"{plural(len(names), 'picture')} outside the class folders left out: {listed(sorted(names), 3)}."]
 
 
-NEXT = "It takes folders named after the classes, with pictures in them, or `train/` and `test/` with such folders."
+NEXT = (
+    "It takes folders named after the classes, with pictures in them, or `train/` and `test/` (and `val/`) with such "
+    "folders."
+)
 
 
 def _look_through(paths: dict[int, Parts]) -> dict[int, Parts]:
@@ -107,19 +134,22 @@ def _look_through(paths: dict[int, Parts]) -> dict[int, Parts]:
     while True:
         tops = {parts[0] for parts in paths.values() if len(parts) > 1}
         deeper = any(len(parts) > 2 for parts in paths.values())
-        if len(tops) != 1 or not deeper or tops & {top for top in tops if top.lower() in (*TRAIN, *TEST)}:
+        if len(tops) != 1 or not deeper or tops & {top for top in tops if top.lower() in (*TRAIN, *TEST, *VAL)}:
             return paths
         paths = {i: parts[1:] if len(parts) > 1 else parts for i, parts in paths.items()}
 
 
-def _split_folders(paths: dict[int, Parts], where: str) -> tuple[str | None, str | None]:
-    """Name the folders of the train and the test split; (None, None) for one tree of class folders."""
+def _split_folders(paths: dict[int, Parts], where: str) -> tuple[str | None, str | None, str | None]:
+    """Name the folders of the train, the test and the val split; all None for one tree of class folders."""
     tops = sorted({parts[0] for parts in paths.values() if len(parts) > 2})
-    train = next((top for word in TRAIN for top in tops if top.lower() == word), None)
-    test = next((top for word in TEST for top in tops if top.lower() == word), None)
-    if train is None and test is not None and all(top.lower() in TEST for top in tops):
-        raise DataError(f"'{where}' has '{test}/' but no 'train/': nothing to train on. {NEXT}")
-    return train, test if train is not None else None
+    train, test, val = (
+        next((top for word in words for top in tops if top.lower() == word), None) for words in (TRAIN, TEST, VAL)
+    )
+    if train is not None:
+        return (train, test, val) if test is not None else (train, val, None)
+    if (there := test or val) and all(top.lower() in (*TEST, *VAL) for top in tops):
+        raise DataError(f"'{where}' has '{there}/' but no 'train/': nothing to train on. {NEXT}")
+    return None, None, None
 
 
 def _class_folders(paths: dict[int, Parts], top: str | None) -> dict[int, None]:
@@ -135,15 +165,16 @@ def _class(folder: str) -> str:
 
 
 def _classes(
-    train: dict[int, None], test: dict[int, None], paths: dict[int, Parts], skip: int, where: str
+    train: dict[int, None], others: dict[str, dict[int, None]], paths: dict[int, Parts], skip: int, where: str
 ) -> tuple[str, ...]:
     classes = sorted({_class(paths[i][skip]) for i in train})
-    strange = sorted({_class(paths[i][skip]) for i in test} - set(classes))
-    if strange:
-        raise DataError(
-            f"{listed([repr(name) for name in strange])} in '{where}' has test pictures but no train pictures. "
-            "Classes are matched by name: rename that folder, or add train pictures."
-        )
+    for word, split in others.items():
+        strange = sorted({_class(paths[i][skip]) for i in split} - set(classes))
+        if strange:
+            raise DataError(
+                f"{listed([repr(name) for name in strange])} in '{where}' has {word} pictures but no train pictures. "
+                "Classes are matched by name: rename that folder, or add train pictures."
+            )
     if len(classes) < 2:
         has = f"only one class, {classes[0]!r}" if classes else "no class folders"
         raise DataError(f"'{where}' has {has}: a classifier needs two. {NEXT}")

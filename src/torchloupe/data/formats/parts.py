@@ -7,8 +7,8 @@ from torch import Tensor
 
 from torchloupe.runtime.progress import Progress
 
-"""Called with (done, total) from the thread that called `load`."""
-
+Window = tuple[float, float]
+"""The values that are black and white in pictures of more than 8 bits."""
 DEFAULT_SIDE = 64
 """Side at which pictures of mixed or large sizes are stored when no size is asked for."""
 
@@ -24,6 +24,8 @@ class Options:
     skip_bad: bool = False
     """Leave out pictures that can't be read instead of stopping."""
     progress: Progress | None = None
+    window: Window | None = None
+    """What is black and white in pictures of more than 8 bits; None: as they say, or by their largest value."""
 
     @property
     def side(self) -> int:
@@ -37,7 +39,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """What a reader hands back: the train pictures, then the test pictures, in one tensor."""
+    """What a reader hands back: the train pictures, then the test pictures, then the val pictures, in one tensor."""
 
     name: str
     images: UInt8[Tensor, "n c h w"]
@@ -53,6 +55,12 @@ class Pictures:
     """Seed that split them; None where the data set says what is train and what is test."""
     skipped: bool = False
     """Some were left out because they can't be read."""
+    val: int = 0
+    """How many of them are val pictures."""
+    window: Window | None = None
+    """What is black and white in those of more than 8 bits; None where there are none."""
+    asked: Window | None = None
+    """What the user said of it."""
 
 
 def listed(things: list[str], most: int = 20) -> str:

@@ -27,7 +27,7 @@ from torchloupe.reports.making import canvas_of, why
 from torchloupe.reports.paper.escape import in_latex, in_markdown
 from torchloupe.reports.plan import TIERS, layers_of, sentences, units_of
 from torchloupe.reports.sections.performance import performance
-from torchloupe.runs.metrics import read_metrics
+from torchloupe.runs.metrics import measured_on, read_metrics
 from torchloupe.runtime.environment import __version__, environment
 from torchloupe.runtime.files import atomic_write
 from torchloupe.runtime.progress import Progress
@@ -149,12 +149,13 @@ def _jobs(studied: Subject, samples: Images, tested: Performance | None, seed: i
     """Yield name, caption and drawing function of each figure."""
     run_folder = studied.origin.run if studied.origin else None
     rows = [] if run_folder is None else read_metrics(run_folder)
-    held = bool((studied.origin.config.training or {}).get("holdout")) if studied.origin else False
+    config = studied.origin.config if studied.origin else None
+    other = measured_on(config.training, config.data) if config else "test"
     if rows:
         yield (
             "curves",
             "Loss and accuracy while it was trained.",
-            lambda path: _saved(curves(rows, held_out=held), path),
+            lambda path: _saved(curves(rows, other=other), path),
         )
     if tested is not None and len(tested.classes) <= 30:
         import torch

@@ -22,7 +22,7 @@ from torchloupe.reports.html.charts import line_chart, thinned
 from torchloupe.runs.metrics import read_metrics
 from torchloupe.runs.results import figures_of, write_verdict
 from torchloupe.runtime.console import duration
-from torchloupe.runtime.files import read_json
+from torchloupe.runtime.files import read_file, read_json
 from torchloupe.runtime.progress import Progress
 
 MISTAKES = 24
@@ -131,7 +131,7 @@ def _stored(folder: Path, studied: Subject, dataset: Dataset | None, least: int)
         figures = read_json(folder / "test.json")
         if not studied.holds(figures) or "reliability" not in figures or figures["n"] < least:
             return None
-        rows = list(csv.reader(io.StringIO((folder / "confusion.csv").read_text(encoding="utf-8"))))
+        rows = list(csv.reader(io.StringIO(read_file(folder / "confusion.csv").decode("utf-8"))))
         confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])
         split = None if dataset is None else studied.split()
         return Performance(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
@@ -155,10 +155,10 @@ def _mistakes(folder: Path, split: Split | None) -> tuple[Mistake, ...]:
     return tuple(found)
 
 
-def training_curves(run: Path | None, held_out: bool = False) -> tuple[str, str]:
+def training_curves(run: Path | None, other: str = "test") -> tuple[str, str]:
     """Draw loss and accuracy against epochs as SVG, of every step (smoothed) and at every epoch's end.
 
-    `held_out`: it was tested on a part of train.
+    `other`: what it was measured on beside train.
 
     >>> training_curves(None)
     ('', '')
@@ -175,7 +175,7 @@ def training_curves(run: Path | None, held_out: bool = False) -> tuple[str, str]
             series.append(("train, each step", "step", [steps[round(p)]["epoch"] for p in places], values))
         for name, kind in (("train", "a"), ("test", "b")):
             known = [row for row in epochs if f"{name}_{what}" in row]
-            label = "held out" if held_out and name == "test" else name
+            label = other if name == "test" else name
             series.append((label, kind, [row["epoch"] for row in known], [row[f"{name}_{what}"] for row in known]))
         made.append(
             line_chart(f"{what.title()} against epochs", series, x_label="epoch", percent=percent, log=not percent)
@@ -222,6 +222,6 @@ def _surroundings(run: Path) -> list[tuple[str, str]]:
         facts.append(("Machine", f"{device}, {about.get('precision', 'float32')}"))
         facts.append(("Versions", f"torchloupe {about['packages']['torchloupe']}, torch {about['packages']['torch']}"))
     with suppress(OSError, ValueError, IndexError, KeyError):
-        last = json.loads((run / "timing.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+        last = json.loads(read_file(run / "timing.jsonl").decode("utf-8").splitlines()[-1])
         facts.append(("Time", f"{duration(last['train_seconds'])} of training"))
     return facts
