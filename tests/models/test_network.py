@@ -149,7 +149,7 @@ def test_its_state_loads_into_the_bare_network_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "said"),
+    ("images", "said"),
     [
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), r"not uint8: pass pictures\.float\(\) / 255"),
         (torch.full((1, 3, 8, 8), 1.01), "already normalised"),

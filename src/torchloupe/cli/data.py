@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import load_data, loading, quiet
-from torchloupe.runtime.console import Console, printable
+from torchloupe.errors import printable
+from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
@@ -56,12 +57,12 @@ def _count(dataset: "Dataset") -> None:
     n = len(dataset.classes)
     train, test = (torch.bincount(s.labels, minlength=n).tolist() for s in (dataset.train, dataset.test))
     wide = min(30, max(map(len, dataset.classes)))
-    click.echo(f"{'class':<{wide}}  {'train':>7}  {'test':>7}")
+    print_result(f"{'class':<{wide}}  {'train':>7}  {'test':>7}")
     for name, a, b in zip(dataset.classes, train, test, strict=True):
-        click.echo(f"{printable(name):<{wide}.{wide}}  {a:>7,}  {b:>7,}")
-    click.echo(f"{'all':<{wide}}  {sum(train):>7,}  {sum(test):>7,}")
+        print_result(f"{printable(name):<{wide}.{wide}}  {a:>7,}  {b:>7,}")
+    print_result(f"{'all':<{wide}}  {sum(train):>7,}  {sum(test):>7,}")
     h, w = dataset.train.images.shape[2:]
-    click.echo(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
+    print_result(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
 
 
 def _few(values: tuple[float, ...]) -> str:
@@ -78,5 +79,5 @@ def get(name: str, quiet: bool) -> None:
     console = Console(quiet)
     with console.progress(f"downloading {name}") as tick:
         path = find(name, say=console.say, progress=tick)
-    click.echo(path)
+    print_result(str(path))
     console.say(f"Next: torchloupe train --data {name}")

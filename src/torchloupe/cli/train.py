@@ -14,7 +14,7 @@ import click
 
 from torchloupe.cli.options import DATA_HELP, device, json_, load_data, loading, numbers, of_config, quiet, stack
 from torchloupe.errors import UsageError
-from torchloupe.runtime.console import Console, duration
+from torchloupe.runtime.console import Console, duration, print_result
 from torchloupe.training.config import (
     PRESET_NOTES,
     PRESETS,
@@ -94,7 +94,7 @@ def train(**options: Any) -> None:
         patience=None if options["yes"] else A_WHILE if preset == "study" else LONG,
     )
     if options["as_json"] and done.figures:
-        click.echo(json.dumps(done.figures))
+        print_result(json.dumps(done.figures))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
