@@ -120,9 +120,12 @@ def _of_file(path: Path, model: str | None) -> dict[str, Any]:
 
 
 def _old_data(out: Path) -> str:
-    from torchloupe.runtime.files import read_json
+    from torchloupe.runs.config import read_config
 
-    return str(read_json(out / "config.json")["data"]["source"])
+    source = (read_config(out).data or {}).get("source")
+    if source is None:
+        raise UsageError(f"'{out}' does not say what data it was trained on: give --data.")
+    return str(source)
 
 
 def learn(

@@ -23,6 +23,7 @@ from torchloupe.inspection.inputs import is_from_data
 from torchloupe.models import LARGEST
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import PLAIN
+from torchloupe.runs.folder import MOST_THREADS
 from torchloupe.runtime.checks import (
     Schema,
     are_numbers,
@@ -39,7 +40,6 @@ from torchloupe.runtime.files import read_json, write_json
 
 EACH_IMAGE = "each_image"
 """Key of `channels` that name one channel for each image: a tensor `[b]`, where a list means all of them together."""
-MOST_THREADS = 4096
 MOST_COLUMNS = 4096
 SEEDS = 2**63
 

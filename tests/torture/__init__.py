@@ -1,0 +1,1 @@
+"""Long runs that try to break torchloupe; the suite runs a short one of each."""
