@@ -52,7 +52,7 @@ def forget_peak() -> None:
 
 
 @contextlib.contextmanager
-def limited(seconds: float = SECONDS) -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
     """End what takes more seconds of the processor than that."""
 
     def ring(*_: object) -> None:
@@ -67,13 +67,13 @@ def limited(seconds: float = SECONDS) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def guarded(call: Callable[[], object], canary: Path | None = None) -> Fallen | None:
+def guarded(call: Callable[[], object], canary: Path | None = None, seconds: float = SECONDS) -> Fallen | None:
     """Make a call; return how it fell, or None if it survived."""
     forget_peak()
     before = held()
     fallen = None
     try:
-        with limited():
+        with limited(seconds):
             call()
     except SlowError:
         fallen = Fallen("too slow", traceback.format_exc())

@@ -113,7 +113,7 @@ def nudged(old: Any, chance: random.Random) -> Any:
     if isinstance(old, int):
         return chance.choice((-old, old + 1, old - 1, old * 1000, old * 10**12, float(old), str(old), old + 0.5))
     if isinstance(old, float):
-        return chance.choice((-old, old * 1e9, old * 1e-9, 0.0, float("nan"), float("-inf"), str(old), int(old)))
+        return chance.choice((-old, old * 1e9, old * 1e-9, 0.0, float("nan"), float("-inf"), str(old), old // 1))
     if isinstance(old, str):
         place = chance.randint(0, len(old))
         return old[:place] + chance.choice(("\x1b[31m", "\u202e", "\n", "\x00", "é", "' OR 1", "..", "/")) + old[place:]

@@ -41,6 +41,8 @@ from torchloupe.runtime.files import read_json, write_json
 EACH_IMAGE = "each_image"
 """Key of `channels` that name one channel for each image: a tensor `[b]`, where a list means all of them together."""
 MOST_COLUMNS = 4096
+MOST = 1_000_000
+"""Of any number that a method takes: what asks for more than that is no picture that somebody made."""
 SEEDS = 2**63
 
 
@@ -160,17 +162,27 @@ def _settings(known: Mapping[str, Any], row: Method, file: Path) -> dict[str, An
 
 def _fits(setting: Setting, value: Any) -> bool:
     """Tell whether a value read from JSON is of the kind that a setting takes."""
-    if setting.name in ("position", "direction"):
-        return value is None or isinstance(value, str) or are_numbers(value) or each(value, are_numbers)
+    if setting.name == "position":
+        return value is None or is_text(value) or _is_pair(value) or each(value, _is_pair)
+    if setting.name == "direction":
+        return value is None or is_text(value) or are_numbers(value)
     if value is None:
         return setting.default is None
     if isinstance(setting.kind, tuple):
         return value in setting.kind
-    if setting.name == "canvas" and isinstance(value, list):
-        return len(value) == 2 and each(value, is_int)
+    if setting.name == "canvas":
+        return each(value if isinstance(value, list) else [value, value], within(1, LARGEST)) and (
+            not isinstance(value, list) or len(value) == 2
+        )
     if setting.kind is float:
-        return is_number(value)
+        return is_number(value) and abs(value) < MOST
+    if setting.kind is int:
+        return is_int(value) and abs(value) < MOST
     return type(value) is setting.kind
+
+
+def _is_pair(value: Any) -> bool:
+    return each(value, is_int) and len(value) == 2
 
 
 def _are_channels(value: Any) -> bool:

@@ -182,11 +182,15 @@ def check_state(tensors: dict[str, Tensor], about: Any, optimizers: list[Optimiz
 
 
 def _is_dense(tensor: Tensor, strides: list[int]) -> bool:
-    """Tell whether strides lay out a tensor in no more places than it has numbers."""
+    """Tell whether strides give each number of a tensor a place of its own, without gaps: its axes in some order."""
     if len(strides) != tensor.ndim:
         return False
-    last = sum((n - 1) * step for n, step in zip(tensor.shape, strides, strict=True))
-    return not tensor.numel() or last < tensor.numel()
+    room = 1
+    for step, n in sorted((step, n) for n, step in zip(tensor.shape, strides, strict=True) if n > 1):
+        if step != room:
+            return False
+        room *= n
+    return all(0 <= step <= max(1, tensor.numel()) for step in strides)
 
 
 def _under(values: dict[str, T], prefix: str) -> dict[str, T]:
