@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import Config, save_model
+from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Split
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.models import build
 from torchloupe.models.network import Network, wrap
+from torchloupe.runs.config import Config
 
 FAST: dict[str, dict[str, Any]] = {
     "invert": {"steps": 4},

@@ -1,4 +1,45 @@
-"""What can go wrong, and the exit code of each: one sentence with the thing, the cause and the next step."""
+"""What can go wrong, and the exit code of each: one sentence with the thing, the cause and the next step.
+
+A sentence often repeats what a file says, and the file may come from a stranger: `short` is how a text of a file stands
+in one, and every message is made `printable` and cut, whatever went into it.
+"""
+
+LONGEST = 100
+"""Letters of a stranger's text that a sentence repeats."""
+LONGEST_MESSAGE = 600
+"""Letters of a whole message; a longer one loses its middle, since its end says what to do."""
+
+
+def printable(text: str) -> str:
+    """Return a text with every control character, line break and direction mark made visible.
+
+    >>> printable("cat\x1b[31m")
+    'cat·[31m'
+    """
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else "·" for letter in text)
+
+
+def short(text: object, most: int = LONGEST) -> str:
+    """Return a stranger's text, or what is written for a value, as a sentence may repeat it: quoted, escaped and cut.
+
+    >>> short("a" * 200).endswith("…'"), short("a\\nb"), short(-3)
+    (True, "'a\\\\nb'", "'-3'")
+    """
+    words = str(text)
+    return printable(repr(words if len(words) <= most else words[: most - 1] + "…"))
+
+
+def in_one_line(text: str) -> str:
+    """Return a message as a terminal may show it: one line, printable, and not longer than people read.
+
+    >>> in_one_line("no\\nsuch file"), len(in_one_line("x" * 10_000))
+    ('no·such file', 600)
+    """
+    line = printable(text)
+    if len(line) <= LONGEST_MESSAGE:
+        return line
+    kept = LONGEST_MESSAGE - 3
+    return f"{line[: kept // 2]} … {line[-(kept - kept // 2) :]}"
 
 
 class LoupeError(Exception):
@@ -11,6 +52,9 @@ class LoupeError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(in_one_line(text))
 
 
 class UsageError(LoupeError):

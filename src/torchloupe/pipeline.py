@@ -8,6 +8,7 @@
 A run is named by its folder. `model` is someone's own network that the run is of: code runs only if it is named.
 """
 
+import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,16 +19,18 @@ from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import Maker
 from torchloupe.checkpoints.open import open_model
 from torchloupe.data.dataset import Dataset, checksum
-from torchloupe.errors import DataError, ModelError, UsageError
+from torchloupe.errors import DataError, ModelError, UsageError, short
 from torchloupe.evaluation.accuracy import Evaluation, examine
 from torchloupe.inspection.subject import Subject, keep_statistics
 from torchloupe.models.network import Network
 from torchloupe.reports.report import BUDGET, ReportFile
 from torchloupe.reports.report import report as write_report
-from torchloupe.runs.folder import check_free, new_run
-from torchloupe.runs.results import Figures, figures_of, write_verdict
+from torchloupe.runs.config import read_config
+from torchloupe.runs.folder import check_free, new_run, read_environment
+from torchloupe.runs.results import Figures, figures_of, read_figures, write_verdict
 from torchloupe.runs.summary import finish
 from torchloupe.runtime import distributed
+from torchloupe.runtime.checks import is_object, is_text
 from torchloupe.runtime.device import pick_device, process_settings
 from torchloupe.runtime.environment import __version__
 from torchloupe.runtime.files import read_json, write_json
@@ -35,6 +38,9 @@ from torchloupe.runtime.progress import Progress
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.journal import Listener
 from torchloupe.training.loop import train as learn
+
+PAGE = re.compile(r"[\w-]+(/[\w-]+)?\.html")
+"""Where a report of a run lies in its folder."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def train(
     if not resume and distributed.launched_rank() == 0:
         check_free(run)
     if threads is None and resume and (run / "environment.json").is_file():
-        threads = read_json(run / "environment.json").get("threads")  # another number of them sums in another order
+        threads = read_environment(run).get("threads")  # another number of them sums in another order
     with process_settings(threads=threads):
         network = learn(known, config, run, device=device, resume=resume, amp=amp, compiled=compiled, listener=listener)
     if distributed.launched_rank() != 0:
@@ -124,9 +130,9 @@ def is_trained(run: Path) -> bool:
 
 def trained_with(run: Path) -> str:
     """Say what a run was trained with: its network, epochs and seed."""
-    about = read_json(run / "config.json")
-    training = about.get("training") or {}
-    return f"{about['model']}, {training.get('epochs', 0):.4g} epochs, seed {training.get('seed', 0)}"
+    about = read_config(run)
+    training = about.training or {}
+    return f"{short(about.model)}, {training.get('epochs', 0):.4g} epochs, seed {training.get('seed', 0)}"
 
 
 def measure(
@@ -207,7 +213,10 @@ def is_tested(run: str | Path, *, model: Maker | None = None) -> bool:
     folder = Path(run)
     if not (folder / "test.json").is_file():
         return False
-    found = read_json(folder / "test.json")
+    try:
+        found = read_figures(folder)
+    except ModelError:
+        return False
     weights = Subject(open_model(_word(run), model=model).network).weights
     return bool(found.get("weights") == weights and found.get("crc32") == _own_crc(folder))
 
@@ -261,16 +270,22 @@ def _word(run: str | Path) -> str:
 
 def _own_crc(run: Path) -> str | None:
     """Return the checksum of the data that a run was trained on."""
-    crc: str | None = (read_json(run / "config.json").get("data") or {}).get("crc32")
+    crc: str | None = (read_config(run).data or {}).get("crc32")
     return crc
 
 
 def _last_report(run: Path) -> dict[str, Any]:
     """Return what is noted of the report that was made last; nothing if there is none."""
     with suppress(ModelError):
-        found: dict[str, Any] = read_json(run / "report.json")
-        return found
+        found = read_json(run / "report.json")
+        if is_object(found) and found.keys() >= {"of", "path", "crc32"} and _is_a_page(found["path"]):
+            return found
     return {}
+
+
+def _is_a_page(path: Any) -> bool:
+    """Tell whether a word is that of a page in the run's own folder: it is opened in a browser."""
+    return is_text(path) and PAGE.fullmatch(path) is not None
 
 
 def _crc(path: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 
 import torchloupe
 from commands import Run
-from torchloupe.checkpoints.file import Config, save_model, save_tensors
+from torchloupe.checkpoints.file import save_model, save_tensors
 from torchloupe.checkpoints.open import load, open_model
 from torchloupe.data.dataset import checksum
 from torchloupe.errors import ModelError
@@ -22,6 +22,7 @@ from torchloupe.inspection.manifest import NEEDED
 from torchloupe.inspection.repeat import repeat
 from torchloupe.models import build
 from torchloupe.reports.report import report
+from torchloupe.runs.config import Config
 from torchloupe.runtime.files import write_json
 
 NET = """

@@ -11,9 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from torchloupe.checkpoints.file import Config, config_from, load_model, read_tensors, save_model, save_tensors
+from commands import Run, one_sentence
+from torchloupe.checkpoints.file import config_from, load_model, read_tensors, save_model, save_tensors
 from torchloupe.errors import ModelError
 from torchloupe.models import build
+from torchloupe.runs.config import Config, read_config
 
 CONFIG = Config("resnet20", ("Katze", "chien \u202e"), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), 16, data={"name": "é"})
 
@@ -156,3 +158,71 @@ def test_what_differs_is_named(tmp_path: Path) -> None:
 
 def test_keys_of_later_versions_are_ignored() -> None:
     assert config_from({**json.loads(GOOD), "mood": "good"}, "a.safetensors") == CONFIG
+
+
+def described(**changed: Any) -> str:
+    return json.dumps({**asdict(CONFIG), **changed})
+
+
+DESCRIPTIONS = {
+    "a negative mean": (described(mean=[-1, 0.5, 0.5]), "'mean'"),
+    "no number among the means": (described(mean=["x", 0.5, 0.5]), "'mean'"),
+    "means that are true": (described(mean=[True, 0.5, 0.5]), "'mean'"),
+    "a mean of NaN": (GOOD.replace("[0.4, 0.5, 0.6]", "[NaN, 0.5, 0.6]"), "'mean'"),
+    "a mean of 400 digits": (GOOD.replace("[0.4, 0.5, 0.6]", f"[{10**400}, 0.5, 0.6]"), "digits"),
+    "a mean without std": (described(std=None), "mean and std"),
+    "more means than channels": (described(mean=[0.5] * 5, std=[0.5] * 5), "3 channels"),
+    "a std of 0": (described(std=[0, 0.25, 0.25]), "'std'"),
+    "two classes of one name": (described(classes=["cat", "cat"]), "'classes'"),
+    "a class without a name": (described(classes=["cat", None]), "'classes'"),
+    "arguments in a list": (described(arguments=[1]), "'arguments'"),
+    "a negative width": (described(model="loupe", arguments={"widths": [8, -8, 8]}), "widths"),
+    "widths in a text": (described(model="loupe", arguments={"widths": "8,8,8"}), "widths"),
+    "a size of no side": (described(size=0), "'size'"),
+    "data that are a text": (described(data="shapes"), "'data'"),
+    "a source that is no text": (described(data={"source": 3}), "'data.source'"),
+    "settings that are a list": (described(training=[1]), "'training'"),
+    "epochs in words": (described(training={"epochs": "many"}), "'training.epochs'"),
+    "nested too deep for a stack": (GOOD.replace('"arguments": {}', f'"arguments": {"[" * 10_000}'), "deep"),
+    "nested deep": (GOOD.replace('"arguments": {}', f'"arguments": {"[" * 99}{"]" * 99}'), "deep"),
+    "half a character": (GOOD.replace("Katze", "\\ud800"), "half a character"),
+    "control characters": (described(model="\x1b]0;mine\x07\r\nError: all is well"), "which network"),
+    "a long text": (described(model="x" * 10_000), "no model"),
+    "an argument of a long name": (described(arguments={"\x1b[2J" * 5000: 1}), "takes no argument"),
+}
+
+
+@pytest.mark.parametrize("kind", DESCRIPTIONS)
+def test_each_field_is_checked_before_it_is_used(tmp_path: Path, kind: str) -> None:
+    """One schema: of a checkpoint as of a run's config.json. What is said is one line that a terminal can show."""
+    text, said = DESCRIPTIONS[kind]
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors.torch.save(build("resnet20", classes=2).state_dict(), metadata={"torchloupe": text}))
+    with pytest.raises(ModelError) as raised:
+        load_model(path)
+    message = str(raised.value)
+    assert said in message and message.isprintable() and len(message) <= 600
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    if said.startswith("'") or said in ("deep", "digits", "mean and std", "half a character"):
+        with pytest.raises(ModelError):
+            read_config(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8, torch.bool, torch.complex64])
+def test_whole_numbers_are_no_weights(tmp_path: Path, kind: torch.dtype) -> None:
+    """Another width of floating point is converted, another kind of number is refused, and said."""
+    values = build("resnet20", classes=2).state_dict()
+    values["conv1.weight"] = values["conv1.weight"].to(kind)
+    save_tensors(tmp_path / "m.safetensors", values, asdict(CONFIG))
+    with pytest.raises(ModelError, match=rf"conv1.weight is .* {str(kind).removeprefix('torch.')} instead of"):
+        load_model(tmp_path / "m.safetensors")
+    values["conv1.weight"] = build("resnet20", classes=2).state_dict()["conv1.weight"].half()
+    values["bn1.num_batches_tracked"] = torch.tensor(3.0)  # as older files have it
+    save_tensors(tmp_path / "m.safetensors", values, asdict(CONFIG))
+    load_model(tmp_path / "m.safetensors")
+
+
+def test_a_damaged_checkpoint_is_told_by_the_command(run: Run, tmp_path: Path) -> None:
+    text = described(model="loupe\x1b[31m", arguments={"widths": [8, -8, 8]})
+    (tmp_path / "m.safetensors").write_bytes(foreign(text))
+    one_sentence(run("layers", "m.safetensors", "--no-data"), 4, "no model")

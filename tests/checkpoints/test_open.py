@@ -7,11 +7,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from torchloupe.checkpoints.file import Config, save_model
+from torchloupe.checkpoints.file import save_model
 from torchloupe.checkpoints.open import SHIPPED, load, open_model
 from torchloupe.errors import ModelError
 from torchloupe.models import build
 from torchloupe.models.network import Network
+from torchloupe.runs.config import Config
 from torchloupe.runtime.files import write_json
 
 NET = """

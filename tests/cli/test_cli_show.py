@@ -15,10 +15,11 @@ from PIL import Image
 from commands import Run, one_sentence
 from contract import FAST
 from rasters import codes, spot
-from torchloupe.checkpoints.file import Config, read_tensors, save_model
+from torchloupe.checkpoints.file import read_tensors, save_model
 from torchloupe.inspection.catalog import METHODS, Method
 from torchloupe.inspection.picture_set import SET
 from torchloupe.models import build
+from torchloupe.runs.config import Config
 
 ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "jpg": b"\xff\xd8\xff", "webp": b"RIFF"}

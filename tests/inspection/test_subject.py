@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nets import Calls
-from torchloupe.checkpoints.file import Config, read_tensors, save_tensors
+from torchloupe.checkpoints.file import read_tensors, save_tensors
 from torchloupe.checkpoints.open import Origin
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import spread_out
@@ -22,6 +22,7 @@ from torchloupe.features.hooks import OUTPUT
 from torchloupe.inspection.layer_table import counted, layer_table
 from torchloupe.inspection.subject import Subject, keep_statistics, subject
 from torchloupe.models.network import Network, wrap
+from torchloupe.runs.config import Config
 from torchloupe.synthesis.image_statistics import ImageStatistics, generic, measure
 
 SIDE = 11

@@ -15,12 +15,13 @@ from torch import nn
 
 import torchloupe.checkpoints.file
 from commands import Run
-from torchloupe.checkpoints.file import Config, load_model, save_model, save_tensors
+from torchloupe.checkpoints.file import load_model, save_model, save_tensors
 from torchloupe.checkpoints.open import load, open_model
 from torchloupe.errors import ChangedCodeWarning, ModelError, UsageError
 from torchloupe.models import build, build_blank
 from torchloupe.models.reference import find_source, source_files
 from torchloupe.models.trust import check_maker, makes_networks, permitted, recall, remember, state_folder
+from torchloupe.runs.config import Config
 
 NET = """
 from torch import nn

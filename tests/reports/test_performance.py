@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from torchloupe.checkpoints.file import Config
 from torchloupe.checkpoints.open import Origin
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network, wrap
 from torchloupe.reports.sections.performance import performance
+from torchloupe.runs.config import Config
 
 
 def data_of(seed: int, name: str) -> Dataset:

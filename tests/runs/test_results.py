@@ -10,7 +10,7 @@ import torch
 
 from torchloupe.data.dataset import Split
 from torchloupe.evaluation.accuracy import Evaluation, judge
-from torchloupe.runs.results import figures_of, write_confusion, write_predictions, write_verdict
+from torchloupe.runs.results import cell, figures_of, write_confusion, write_predictions, write_verdict
 
 CLASSES = ("cat", 'a "dog", or\n two', "ünï <b>")
 N = 40
@@ -39,10 +39,10 @@ def test_predictions_say_what_was_evaluated(tmp_path: Path, evaluation: Evaluati
     write_predictions(tmp_path / "p.csv", evaluation, NAMES)
     head, *body = rows(tmp_path / "p.csv")
     assert head == ["file", "true", "predicted", "p_true", "p_predicted", "loss"]
-    assert [row[0] for row in body] == list(NAMES)
+    assert [row[0] for row in body] == list(map(cell, NAMES))
     for i, (_, true, predicted, p_true, p_predicted, loss) in enumerate(body):
         said, label = evaluation.probabilities[i].tolist(), int(evaluation.labels[i])
-        assert true == CLASSES[label] and predicted == CLASSES[said.index(max(said))]
+        assert true == cell(CLASSES[label]) and predicted == cell(CLASSES[said.index(max(said))])
         assert float(p_true) == pytest.approx(said[label], rel=1e-5)
         assert float(p_predicted) == pytest.approx(max(said), rel=1e-5)
         assert float(loss) == pytest.approx(-math.log(said[label]), rel=1e-4, abs=1e-6)
@@ -59,10 +59,18 @@ def test_confusion_counts_true_against_predicted(tmp_path: Path, evaluation: Eva
     write_predictions(tmp_path / "p.csv", evaluation, NAMES)
     write_confusion(tmp_path / "c.csv", evaluation)
     head, *body = rows(tmp_path / "c.csv")
-    assert head[1:] == list(CLASSES) == [row[0] for row in body]
+    assert head[1:] == list(map(cell, CLASSES)) == [row[0] for row in body]
     told = [(row[1], row[2]) for row in rows(tmp_path / "p.csv")[1:]]
     for name, *counts in body:
-        assert [int(count) for count in counts] == [told.count((name, other)) for other in CLASSES]
+        assert [int(count) for count in counts] == [told.count((name, other)) for other in head[1:]]
+
+
+def test_a_cell_neither_steers_a_terminal_nor_runs_in_a_spreadsheet() -> None:
+    for text in ("=1+1", "+1+1", "-2+3", "@SUM(1)", " =1+1", "\uff1d1+1", "=cmd|' /C calc'!A0", "\t=1", "\r=1", "--1"):
+        assert cell(text)[0] in "'·", text
+    for text in ("cat", "-1", "+1.5", "a=b", "", "'=", "train/cat/1,2.png"):
+        assert cell(text) == text
+    assert cell("a\x1b[2Jb\r\n\u202e") == "a·[2Jb···"
 
 
 def test_all_files_are_written_and_stay_the_same(tmp_path: Path, evaluation: Evaluation, split: Split) -> None:

@@ -3,7 +3,8 @@
 import sys
 
 import pytest
-from fuzz_data import KINDS, tried
+
+from torture.fuzz_data import KINDS, tried
 
 COUNTS = {"pictures": 200, "tars": 12, "zips": 12, "pickles": 100}
 

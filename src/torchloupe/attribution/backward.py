@@ -7,6 +7,7 @@ overwrites).
 """
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from jaxtyping import Float, Int64
@@ -206,9 +207,20 @@ def initial_signal(features: Float[Tensor, "b c y x"], keep: float, position: Po
 def _check_position(position: Position, sides: list[int], images: int, layer: str) -> None:
     if position is None or position == "max":
         return
-    at = position if isinstance(position, Tensor) else None
-    if isinstance(position, str) or (at is not None and (at.shape != (images, 2))):
+    if isinstance(position, Tensor):
+        pairs = position.tolist() if position.shape == (images, 2) and not position.is_floating_point() else []
+    else:
+        pairs = [position] if is_pair(position) else []
+    if not pairs:
         raise UsageError(f"position is 'max', (y, x), or one (y, x) a picture, not {position!r}.")
-    pairs = at.tolist() if at is not None else [position]
     if any(not (0 <= y < sides[0] and 0 <= x < sides[1]) for y, x in pairs):
         raise UsageError(f"layer {layer!r} has maps of {sides[0]} x {sides[1]}: there is no position {position!r}.")
+
+
+def is_pair(position: object) -> TypeGuard[tuple[int, int]]:
+    """Tell whether a position is (y, x), in whole numbers.
+
+    >>> is_pair((3, 4)), is_pair((1, 2, 3)), is_pair("max")
+    (True, False, False)
+    """
+    return isinstance(position, tuple) and [type(each) for each in position] == [int, int]

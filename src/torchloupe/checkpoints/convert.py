@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import torchloupe
-from torchloupe.checkpoints.file import Config, build_bare, save_tensors
+from torchloupe.checkpoints.file import build_bare, save_tensors
 from torchloupe.checkpoints.foreign.match import COUNTER, Form, Match, match
-from torchloupe.errors import ModelError, UsageError
+from torchloupe.errors import ModelError, UsageError, printable
 from torchloupe.models.network import wrap
 from torchloupe.models.reference import absolute
+from torchloupe.runs.config import Config
 
 BOOTSTRAP = (
     "import json, sys; sys.path += json.loads(sys.argv[1]); "
@@ -136,7 +137,7 @@ def few(names: Sequence[str], most: int = 3) -> str:
     >>> few(["a", "b", "c"], 2)
     'a, b and 1 more'
     """
-    return _printable(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return printable(", ".join(names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _unpickle(source: Path, folder: Path, timeout: float) -> dict[str, Any]:
@@ -151,12 +152,8 @@ def _unpickle(source: Path, folder: Path, timeout: float) -> dict[str, Any]:
         cause = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ModelError(f"'{source}' cannot be read: the process that reads it died ({cause[0][:200]}).") from None
     if "error" in said:
-        raise ModelError(f"'{source}' {_printable(said['error'])}.")
+        raise ModelError(f"'{source}' {printable(said['error'])}.")
     return said
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)  # a file's words must not steer the terminal
 
 
 def _is_safetensors(source: Path) -> bool:

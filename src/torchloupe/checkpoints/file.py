@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +10,21 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from torchloupe.errors import ModelError
-from torchloupe.models import LARGEST, build, build_blank
+from torchloupe.checkpoints.foreign.match import COUNTER
+from torchloupe.errors import LONGEST, ModelError, short
+from torchloupe.models import build, build_blank
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import is_reference
-from torchloupe.models.trust import LONGEST, check_made, permitted, short
+from torchloupe.models.trust import check_made, permitted
 from torchloupe.models.user import build_user
-from torchloupe.runtime.files import atomic_write, check_regular
+from torchloupe.runs.config import Config, parse_config
+from torchloupe.runtime.files import LONGEST_PATH, atomic_write, check_regular, parse_json
 
 KEY = "torchloupe"
-SCHEMA = 1
+COLORS = 3
+"""Channels of the pictures that our own networks take."""
 Maker = str | Callable[..., nn.Module] | nn.Module
 """What the user may name as the network of a file: a reference to code, or that code itself."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a checkpoint says of itself; the same words as `config.json` of a run."""
-
-    model: str
-    """A name from `torchloupe.models`, `package.module:factory` or `file.py:factory`."""
-    classes: tuple[str, ...]
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    size: int | None
-    """Side of the pictures it was trained on; None where they were not square."""
-    arguments: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the network's factory."""
-    data: dict[str, Any] | None = None
-    training: dict[str, Any] | None = None
-    schema: int = SCHEMA
-
-    @property
-    def window(self) -> tuple[float, float] | None:
-        """The values that are black and white in its pictures, where those have more than 8 bits."""
-        found = (self.data or {}).get("window")
-        if isinstance(found, list | tuple) and len(found) == 2 and _are(tuple(found), int, float):
-            return (found[0], found[1]) if found[0] < found[1] else None
-        return None
 
 
 def config_from(values: Any, source: str | Path, model: str | None = None) -> Config:
@@ -63,53 +40,12 @@ def config_from(values: Any, source: str | Path, model: str | None = None) -> Co
     >>> config_from(about, "a.safetensors").size
     32
     """
-    config = _parsed(values)
+    config = parse_config(values, source)
     arguments = config.arguments
     if model is not None and model.rpartition(":")[2] != config.model.rpartition(":")[2]:
         arguments = {}  # they were another network's
     allowed = permitted(config.model, source, arguments=arguments, given=model)
     return replace(config, model=allowed, arguments=arguments)
-
-
-def _parsed(values: Any) -> Config:
-    if not isinstance(values, dict) or not isinstance(schema := values.get("schema", SCHEMA), int):
-        raise ModelError("the checkpoint's description is damaged. Was it made by torchloupe?")
-    if schema > SCHEMA:
-        raise ModelError(f"the checkpoint has schema {schema}, newer than {SCHEMA}: update torchloupe.")
-    known = {name: values[name] for name in Config.__dataclass_fields__ if name in values}
-    for name in ("classes", "mean", "std"):
-        if isinstance(known.get(name), list):
-            known[name] = tuple(known[name])
-    try:
-        config = Config(**known)
-    except TypeError as error:
-        raise ModelError(f"the checkpoint's description is not whole ({error}). Was it made by torchloupe?") from None
-    for name, fits in _checks(config).items():
-        if not fits:
-            raise ModelError(
-                f"the checkpoint's {name!r} is {short(str(getattr(config, name)))}. Was it made by torchloupe?"
-            )
-    return config
-
-
-def _checks(config: Config) -> dict[str, bool]:
-    """Tell of each field whether it is what it should be."""
-
-    size = config.size
-    return {
-        "model": isinstance(config.model, str),
-        "classes": bool(config.classes) and _are(config.classes, str),
-        "mean": config.mean is None or _are(config.mean, int, float),
-        "std": config.std is None or _are(config.std, int, float),
-        "size": size is None or (type(size) is int and 1 <= size <= LARGEST),
-        "arguments": isinstance(config.arguments, dict),
-        "data": isinstance(config.data, dict | None),
-        "training": isinstance(config.training, dict | None),
-    }
-
-
-def _are(values: object, *kinds: type) -> bool:
-    return isinstance(values, tuple) and all(type(value) in kinds for value in values)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -138,22 +74,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         ModelError: no such file, not safetensors, or not ours.
     """
+    place = short(path, LONGEST_PATH)
     try:
         check_regular(path.stat(), path)
         with safe_open(path, framework="pt") as stream:
             about = (stream.metadata() or {}).get(KEY)
+            if about is None:
+                raise ModelError(
+                    f"{place} is safetensors, but not written by torchloupe. Bring it in with `torchloupe convert`."
+                )
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError) as error:
         cause = "no such file" if isinstance(error, FileNotFoundError) else f"not a whole safetensors file ({error})"
-        raise ModelError(f"cannot read '{path}': {cause}. Check the path, or save it again.") from None
-    if about is None:
-        raise ModelError(
-            f"'{path}' is safetensors, but not written by torchloupe. Bring it in with `torchloupe convert`."
-        )
+        raise ModelError(f"cannot read {place}: {cause}. Check the path, or save it again.") from None
     try:
-        return tensors, json.loads(about)
+        return tensors, parse_json(about)
     except ValueError as error:
-        raise ModelError(f"the description in '{path}' is damaged ({error}). Save it again.") from None
+        raise ModelError(f"the description in {place} is damaged ({error}). Save it again.") from None
 
 
 def save_model(path: Path, net: nn.Module, config: Config) -> None:
@@ -184,7 +121,7 @@ def load_model(path: Path, model: "Maker | None" = None) -> tuple[Network, Confi
         config = config_from(about, path, model)
         net = _filled(config, tensors, path)
     else:
-        config = _parsed(about)
+        config = parse_config(about, path)
         if config.arguments:
             check_made(model, config.model)
         net = build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments, factory=model)
@@ -199,6 +136,11 @@ def _filled(config: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module
         fill(net, tensors, str(path), config.model)
         return net
     net = build_blank(config.model, len(config.classes), **config.arguments)
+    if config.mean is not None and len(config.mean) != COLORS:
+        raise ModelError(
+            f"{short(path, LONGEST_PATH)} is damaged: {config.model} takes {COLORS} channels, and its mean has "
+            f"{len(config.mean)}. Was it made by torchloupe?"
+        )
     _check_fit(net, tensors, str(path), config.model)
     own = {
         name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in net.state_dict().items()
@@ -229,7 +171,7 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) ->
 
 
 def _check_fit(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:
-    own, given = ({name: list(tensor.shape) for name, tensor in each.items()} for each in (net.state_dict(), tensors))
+    own, given = ({name: _form(name, tensor) for name, tensor in each.items()} for each in (net.state_dict(), tensors))
     wrong = [f"{name} is missing" for name in own if name not in given]
     wrong += [f"{name[:LONGEST]} is not in the network" for name in given if name not in own]
     wrong += [
@@ -238,6 +180,13 @@ def _check_fit(net: nn.Module, tensors: dict[str, Tensor], source: str, model: s
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ModelError(
-            f"'{source}' does not fit the network {model!r}: {'; '.join(wrong[:3])}{more}. "
+            f"{short(source, LONGEST_PATH)} does not fit the network {short(model)}: {'; '.join(wrong[:3])}{more}. "
             "Name the network that it was trained with."
         )
+
+
+def _form(name: str, tensor: Tensor) -> str:
+    """Return shape and kind of a tensor in a few words: numbers of another width are converted, of another kind not."""
+    counts = name.endswith(COUNTER) and not tensor.is_complex()
+    kind = "" if counts or tensor.is_floating_point() else " " + str(tensor.dtype).removeprefix("torch.")
+    return f"{list(tensor.shape)}{kind}"

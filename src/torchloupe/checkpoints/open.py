@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from torchloupe.checkpoints.file import Config, Maker, build_bare, fill, load_model
+from torchloupe.checkpoints.file import Maker, build_bare, fill, load_model
 from torchloupe.errors import ModelError, UsageError, did_you_mean
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute
+from torchloupe.runs.config import MOST_CLASSES, Config
 from torchloupe.runs.folder import RUNS, newest_run
 from torchloupe.runtime.files import check_regular
 
-MOST_CLASSES = 1_000_000
 SHIPPED: dict[str, Path] = {
     path.parent.name: path for path in sorted((Path(__file__).parent / "shipped").glob("*/model.safetensors"))
 }

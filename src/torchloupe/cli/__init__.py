@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from torchloupe.errors import ChangedCodeWarning, LoupeError, SmallerBatchWarning, did_you_mean
+from torchloupe.errors import ChangedCodeWarning, LoupeError, SmallerBatchWarning, did_you_mean, in_one_line
 
 NOTED = (ChangedCodeWarning, SmallerBatchWarning)
 """Warnings that are told in one line."""
@@ -109,7 +109,7 @@ def _tell_of_changed_code() -> None:
 
     def tell(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, NOTED):
-            click.echo(f"Note: {message}", err=True)
+            click.echo(f"Note: {in_one_line(str(message))}", err=True)
         else:
             other(message, category, *rest, **named)
 
@@ -134,7 +134,7 @@ def _explain(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     text, code = _sentence(error)
-    click.echo(f"Error: {text}", err=True)
+    click.echo(f"Error: {in_one_line(text)}", err=True)
     return code
 
 
@@ -146,7 +146,8 @@ def _tell_usage(error: click.ClickException) -> None:
     text = " ".join(error.format_message().split())
     text += "" if text.endswith((".", "?")) else "."
     context = error.ctx if isinstance(error, click.UsageError) else None
-    click.echo(f"Error: {text}" + (f" See `{context.command_path} --help`." if context else ""), err=True)
+    hint = f" See `{context.command_path} --help`." if context else ""
+    click.echo(f"Error: {in_one_line(text + hint)}", err=True)
 
 
 def _sentence(error: BaseException) -> tuple[str, int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from torchloupe.cli.options import quiet, trained_with
-from torchloupe.runtime.console import Console
+from torchloupe.runtime.console import Console, print_result
 
 
 @click.command()
@@ -24,4 +24,4 @@ def again(file: Path, out: Path | None, quiet: bool, trained_with: str | None) -
     with process_settings(threads=told.environment.get("threads")):  # as it was made: they are written down
         paths = made.save((out or file.parent) / told.files[0], **told.look)
     for path in paths:
-        click.echo(str(path))
+        print_result(str(path))

@@ -7,7 +7,7 @@ import click
 
 from torchloupe.cli.options import class_names, numbers, quiet
 from torchloupe.errors import UsageError
-from torchloupe.runtime.console import Console
+from torchloupe.runtime.console import Console, print_result
 
 
 @click.command()
@@ -46,5 +46,5 @@ def convert(source: Path, **options: Any) -> None:
         size=options["size"],
         strict=not options["partial"],
     )
-    click.echo(str(report))
+    print_result(str(report))
     console.say(f"Next: torchloupe test {options['out']} --data D")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import how_to_load, load_data, loading, quiet
-from torchloupe.runtime.console import Console, printable
+from torchloupe.errors import printable
+from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
@@ -57,12 +58,12 @@ def _count(dataset: "Dataset") -> None:
     splits = {word: split for word in ("train", "val", "test") if (split := dataset.split(word)) is not None}
     counts = [torch.bincount(split.labels, minlength=n).tolist() for split in splits.values()]
     wide = min(30, max(map(len, dataset.classes)))
-    click.echo(f"{'class':<{wide}}" + "".join(f"  {word:>7}" for word in splits))
+    print_result(f"{'class':<{wide}}" + "".join(f"  {word:>7}" for word in splits))
     for name, *each in zip(dataset.classes, *counts, strict=True):
-        click.echo(f"{printable(name):<{wide}.{wide}}" + "".join(f"  {count:>7,}" for count in each))
-    click.echo(f"{'all':<{wide}}" + "".join(f"  {sum(each):>7,}" for each in counts))
+        print_result(f"{printable(name):<{wide}.{wide}}" + "".join(f"  {count:>7,}" for count in each))
+    print_result(f"{'all':<{wide}}" + "".join(f"  {sum(each):>7,}" for each in counts))
     h, w = dataset.train.images.shape[2:]
-    click.echo(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
+    print_result(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
 
 
 def _few(values: tuple[float, ...]) -> str:
@@ -79,5 +80,5 @@ def get(name: str, quiet: bool) -> None:
     console = Console(quiet)
     with console.progress(f"downloading {name}") as tick:
         path = find(name, say=console.say, progress=tick)
-    click.echo(path)
+    print_result(str(path))
     console.say(f"Next: torchloupe train --data {name}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack, study
-from torchloupe.runtime.console import Console
+from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
     from torchloupe.inspection.layer_table import LayerRow
@@ -43,7 +43,7 @@ def layers(model: str, **options: Any) -> None:
     total = sum(p.numel() for p in network.parameters())
     if options["as_json"]:
         least = min((row.images for row in rows if row.dead is not None), default=0)
-        click.echo(json.dumps({"parameters": total, "layers": [asdict(row) for row in rows], "pictures": least}))
+        print_result(json.dumps({"parameters": total, "layers": [asdict(row) for row in rows], "pictures": least}))
         return
     _print(rows, f"{studied.title}: {total:,} parameters")
     where = f"on {counted(rows)} test pictures" if counted(rows) else "unknown without pictures: give --data"
@@ -57,11 +57,11 @@ def _print(rows: "list[LayerRow]", heading: str) -> None:
     head = ("layer", "kind", "output", "parameters", "kernel", "field", "dead")
     cells = [[_cell(row, name) for name in head] for row in rows]
     widths = [max(len(line[i]) for line in [list(head), *cells]) for i in range(len(head))]
-    click.echo(f"{heading}\n")
+    print_result(f"{heading}\n")
     for line in [list(head), *cells]:
         left = [f"{text:<{widths[i]}}" for i, text in enumerate(line[:3])]
         right = [f"{text:>{widths[i + 3]}}" for i, text in enumerate(line[3:])]
-        click.echo("  ".join([*left, *right]).rstrip())
+        print_result("  ".join([*left, *right]).rstrip())
 
 
 def _cell(row: "LayerRow", name: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 
 from torchloupe.cli.options import json_
+from torchloupe.runtime.console import print_result
 from torchloupe.training.config import PRESET_NOTES, PRESETS
 
 CIFAR = 50_000
@@ -33,18 +34,18 @@ def models(as_json: bool) -> None:
         parameters = sum(parameter.numel() for parameter in net.parameters())
         table.append((row, parameters, minutes))
     if as_json:
-        click.echo(json.dumps([{**asdict(row), "parameters": n, "minutes": minutes} for row, n, minutes in table]))
+        print_result(json.dumps([{**asdict(row), "parameters": n, "minutes": minutes} for row, n, minutes in table]))
         return
-    click.echo(
+    print_result(
         f"{'model':<10}{'parameters':>12}{'side':>6}" + "".join(f"{name:>8}" for name in PRESETS) + "   (minutes)"
     )
     for row, n, minutes in table:
         cells = "".join(f"{value:>8,.0f}" for value in minutes.values())
-        click.echo(f"{row.name:<10}{n:>12,}{row.size:>6}{cells}   {row.summary}")
-    click.echo(
+        print_result(f"{row.name:<10}{n:>12,}{row.size:>6}{cells}   {row.summary}")
+    print_result(
         "\nMinutes on this machine's CPU for 50,000 pictures of that side, estimated; the study preset's side is 224."
     )
-    click.echo("\nPresets, as measured with the network they are for:")
+    print_result("\nPresets, as measured with the network they are for:")
     for name, note in PRESET_NOTES.items():
-        click.echo(f"  {name:<6} {note}")
-    click.echo("\nYour own network: --model file.py:factory\nNext: torchloupe train --model loupe --preset quick")
+        print_result(f"  {name:<6} {note}")
+    print_result("\nYour own network: --model file.py:factory\nNext: torchloupe train --model loupe --preset quick")

@@ -20,7 +20,7 @@ from torchloupe.cli.options import (
     stack,
     study,
 )
-from torchloupe.runtime.console import Console, duration
+from torchloupe.runtime.console import Console, duration, print_result
 
 if TYPE_CHECKING:
     from torchloupe.inspection.picture_set import SetItem
@@ -79,11 +79,11 @@ def pictures(model: str, **options: Any) -> None:
             {"name": r.name, "files": [str(f) for f in r.files], "numbers": r.numbers, "refused": r.refused}
             for r in made
         ]
-        click.echo(json.dumps(rows))
+        print_result(json.dumps(rows))
         return
     count = sum(len(row.files) for row in made)
     console.say(f"\n{count} sheets in {duration(time.monotonic() - began)}, with raw tensors and JSON beside them, in")
-    click.echo(str(folder))
+    print_result(str(folder))
 
 
 def line(row: "SetItem") -> str:

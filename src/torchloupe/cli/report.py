@@ -10,7 +10,7 @@ import click
 
 from torchloupe.cli.options import DATA_HELP, device, foreign, json_, loading, open_named, quiet, stack, study
 from torchloupe.errors import UsageError
-from torchloupe.runtime.console import Console
+from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
     from torchloupe.inspection.subject import Subject
@@ -55,9 +55,9 @@ def report(model: str, **options: Any) -> None:
         quiet=console.quiet,
     )
     if options["as_json"]:
-        click.echo(json.dumps({"report": str(made.path), "bytes": made.size, "refused": made.refused}))
+        print_result(json.dumps({"report": str(made.path), "bytes": made.size, "refused": made.refused}))
     else:
-        click.echo(str(made.path))
+        print_result(str(made.path))
     if options["opened"]:
         webbrowser.open(made.path.resolve().as_uri())
 
@@ -89,10 +89,10 @@ def _hand_in(studied: "Subject", options: dict[str, Any], console: Console) -> N
             studied, out, options["kind"], pictures=options["pictures"], seed=options["seed"], progress=tick
         )
     if options["as_json"]:
-        click.echo(json.dumps({"report": str(out), "files": names}))
+        print_result(json.dumps({"report": str(out), "files": names}))
         return
     console.say(f"{len(names)} files, {names[0]} first:")
-    click.echo(str(out))
+    print_result(str(out))
 
 
 def seconds(text: str) -> float | None:

@@ -11,7 +11,7 @@ import click
 
 from torchloupe.cli.options import DATA_HELP, device, loading, quiet, stack
 from torchloupe.cli.report import seconds
-from torchloupe.runtime.console import Console, duration
+from torchloupe.runtime.console import Console, duration, print_result
 from torchloupe.training.config import PRESETS, TrainConfig, configure, decided_by
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(**options: Any) -> None:
     _stage("report", partial(_report, out, budget, options, console), console)
     path = report_path(out)
     console.say(f"\nAll in {duration(time.monotonic() - began)}. Open it in any browser, offline:")
-    click.echo(str(path))
+    print_result(str(path))
     if options["opened"] and path is not None:
         webbrowser.open(path.resolve().as_uri())
 
@@ -114,7 +114,7 @@ def _test(out: Path, dataset: "Dataset", options: dict[str, Any], console: Conso
     with console.progress("testing") as tick:
         done = pipeline.test(out, dataset, model=_code(options), device=options["device"], progress=tick)
     if options["quiet"]:
-        click.echo(f"{done.figures.accuracy:.4f}")
+        print_result(f"{done.figures.accuracy:.4f}")
     else:
         tell(done.evaluation, done.figures.to_json(), done.folder, console)
     return None

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from torchloupe.cli.options import quiet, stack, untitled
-from torchloupe.runtime.console import Console
+from torchloupe.runtime.console import Console, print_result
 
 
 @click.command()
@@ -45,5 +45,5 @@ def sheet(files: tuple[Path, ...], **options: Any) -> None:
             figure = draw(page, look)
             path = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
             save_figure(figure, path, dpi=figure.dpi)
-            click.echo(str(path))
+            print_result(str(path))
             tick(number + 1, len(made))

@@ -21,7 +21,7 @@ from torchloupe.cli.options import (
 )
 from torchloupe.errors import did_you_mean
 from torchloupe.inspection.catalog import METHODS, Method, Setting
-from torchloupe.runtime.console import Console
+from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
     from torchloupe.inspection.result import Result
@@ -162,9 +162,9 @@ def tell(made: "Result", files: list[Path], console: Console, *, as_json: bool) 
     """Say what was written and the numbers beside it."""
     if as_json:
         numbers = {name: {"mean": mean, "std": std} for name, mean, std in made.numbers()}
-        click.echo(json.dumps({"files": [str(f) for f in files], "layer": made.result.layer, "numbers": numbers}))
+        print_result(json.dumps({"files": [str(f) for f in files], "layer": made.result.layer, "numbers": numbers}))
         return
     for name, mean, std in made.numbers():
         console.say(f"{name:<12}{mean:10.4g} ± {std:.2g}")
     for file in files:
-        click.echo(str(file))
+        print_result(str(file))

@@ -19,8 +19,8 @@ from torchloupe.cli.options import (
     quiet,
     stack,
 )
-from torchloupe.errors import DataError, UsageError
-from torchloupe.runtime.console import Console, printable
+from torchloupe.errors import DataError, UsageError, printable
+from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
     from torchloupe.checkpoints.open import Loaded
@@ -71,9 +71,9 @@ def test(model: str, **options: Any) -> None:
     folder = options["out"] or results_folder(loaded.run, word, loaded.title, split=options["split"], other=other)
     write_verdict(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
     if options["as_json"]:
-        click.echo(json.dumps(figures))
+        print_result(json.dumps(figures))
     elif options["quiet"]:
-        click.echo(f"{figures['accuracy']:.4f}")
+        print_result(f"{figures['accuracy']:.4f}")
     else:
         tell(evaluation, figures, folder, console)
         if other and not options["out"]:
@@ -113,15 +113,15 @@ def tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, consol
     from torchloupe.runs.results import FILES, near_chance
 
     n, error = figures["n"], figures["standard_error"]
-    click.echo(
+    print_result(
         f"accuracy  {figures['accuracy']:.2%} ± {error:.2%} (standard error, n = {n:,}), no test-time augmentation"
     )
     if "accuracy_flip_tta" in figures:
-        click.echo(f"          {figures['accuracy_flip_tta']:.2%} with flip test-time augmentation")
-    click.echo(f"loss      {figures['loss']:.4f} nats, calibration error {figures['calibration_error']:.2%}")
+        print_result(f"          {figures['accuracy_flip_tta']:.2%} with flip test-time augmentation")
+    print_result(f"loss      {figures['loss']:.4f} nats, calibration error {figures['calibration_error']:.2%}")
     wide = max(len(name) for name in figures["per_class"])
     for name, share in figures["per_class"].items():
-        click.echo(f"  {printable(name):<{min(wide, 30)}.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
+        print_result(f"  {printable(name):<{min(wide, 30)}.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
     if near_chance(evaluation):
         console.say(
             "\nThat is no better than guessing. Check that mean and std are those of training, "

@@ -25,8 +25,7 @@ from torchloupe.cli.options import (
     stack,
 )
 from torchloupe.errors import UsageError
-from torchloupe.runtime.console import Console, duration
-from torchloupe.runtime.files import read_json
+from torchloupe.runtime.console import Console, duration, print_result
 from torchloupe.training.config import (
     PRESET_NOTES,
     PRESETS,
@@ -109,7 +108,7 @@ def train(**options: Any) -> None:
         patience=None if options["yes"] else A_WHILE if preset == "study" else LONG,
     )
     if options["as_json"] and done.figures:
-        click.echo(json.dumps(done.figures))
+        print_result(json.dumps(done.figures))
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

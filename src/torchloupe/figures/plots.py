@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from torch import Tensor
 
-from torchloupe.errors import UsageError
-from torchloupe.runtime.console import printable
+from torchloupe.errors import UsageError, printable
 from torchloupe.runtime.files import atomic_write
 
 FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp")

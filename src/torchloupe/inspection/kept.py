@@ -9,12 +9,13 @@ from torch import Tensor
 
 from torchloupe.checkpoints.file import read_tensors, save_tensors
 from torchloupe.errors import ModelError, ResourceError
+from torchloupe.runtime.checks import is_object
 
 Tensors = dict[str, Tensor]
 About = dict[str, Any]
 
 
-def holds(about: Mapping[str, Any], *, weights: str, crc: str | None) -> bool:
+def holds(about: Any, *, weights: str, crc: str | None) -> bool:
     """Tell whether something stored is of these weights and data; `crc` None: of whatever data.
 
     >>> about = {"weights": "ddfe", "crc32": "d89d"}
@@ -23,7 +24,7 @@ def holds(about: Mapping[str, Any], *, weights: str, crc: str | None) -> bool:
     >>> holds(about, weights="ddfe", crc=None), holds({"weights": "ddfe", "crc32": None}, weights="ddfe", crc="d89d")
     (True, True)
     """
-    if about.get("weights") != weights:
+    if not is_object(about) or about.get("weights") != weights:
         return False
     return crc is None or ("crc32" in about and about["crc32"] in (None, crc))
 

@@ -10,25 +10,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import UnionType
-from typing import Any, TypeGuard, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 from torch import Tensor
 
 from torchloupe.checkpoints.open import SHIPPED
-from torchloupe.errors import LoupeError, ModelError, UsageError
+from torchloupe.errors import LoupeError, ModelError, UsageError, short
 from torchloupe.figures.style import FigureStyle
 from torchloupe.inspection.catalog import METHODS, Method, Setting
 from torchloupe.inspection.inputs import is_from_data
 from torchloupe.models import LARGEST
 from torchloupe.models.reference import is_reference
-from torchloupe.models.trust import PLAIN, short
+from torchloupe.models.trust import PLAIN
+from torchloupe.runs.folder import MOST_THREADS
+from torchloupe.runtime.checks import (
+    Schema,
+    are_numbers,
+    each,
+    first_unfit,
+    is_flag,
+    is_int,
+    is_number,
+    is_object,
+    is_text,
+    none_or,
+)
 from torchloupe.runtime.files import read_json, write_json
 
 EACH_IMAGE = "each_image"
 """Key of `channels` that name one channel for each image: a tensor `[b]`, where a list means all of them together."""
-MOST_THREADS = 4096
 MOST_COLUMNS = 4096
+MOST = 1_000_000
+"""Of any number that a method takes: what asks for more than that is no picture that somebody made."""
 SEEDS = 2**63
 
 
@@ -95,11 +109,7 @@ def read_manifest(file: Path, model: str | None = None) -> Manifest:
     """
     if not file.is_file():
         raise ModelError(f"no file '{file}': name the .json beside a picture.")
-    try:
-        values = read_json(file)
-    except RecursionError:
-        values = None
-    return parse_manifest(values, file, model)
+    return parse_manifest(read_json(file), file, model)
 
 
 def parse_manifest(values: Any, file: Path, model: str | None = None) -> Manifest:
@@ -120,9 +130,8 @@ def parse_manifest(values: Any, file: Path, model: str | None = None) -> Manifes
     if not isinstance(values, dict) or not values.keys() >= NEEDED:
         raise ModelError(f"'{file}' does not describe a picture of torchloupe. Name the .json beside one.")
     known = {each.name: values[each.name] for each in fields(Manifest) if each.name in values}
-    for name, (fits, wanted) in CHECKS.items():
-        if name in known and not fits(known[name]):
-            raise _damaged(file, name, known[name], wanted)
+    if unfit := first_unfit(known, CHECKS):
+        raise _damaged(file, unfit[0], known[unfit[0]], unfit[1])
     row = next((row for row in METHODS if known["method"] in (row.name, row.function)), None)
     if row is None:
         raise _damaged(file, "method", known["method"], f"one of {', '.join(row.name for row in METHODS)}")
@@ -143,7 +152,7 @@ def parse_manifest(values: Any, file: Path, model: str | None = None) -> Manifes
 
 
 def _damaged(file: Path, name: str, value: Any, wanted: str) -> ModelError:
-    return ModelError(f"'{file}' is damaged: its {name!r} is {short(str(value))}, not {wanted}. Make the picture anew.")
+    return ModelError(f"'{file}' is damaged: its {name!r} is {short(value)}, not {wanted}. Make the picture anew.")
 
 
 def _settings(known: Mapping[str, Any], row: Method, file: Path) -> dict[str, Any]:
@@ -159,57 +168,47 @@ def _settings(known: Mapping[str, Any], row: Method, file: Path) -> dict[str, An
 
 def _fits(setting: Setting, value: Any) -> bool:
     """Tell whether a value read from JSON is of the kind that a setting takes."""
-    if setting.name in ("position", "direction"):
-        return value is None or isinstance(value, str) or _are_numbers(value) or _each(value, _are_numbers)
+    if setting.name == "position":
+        return value is None or is_text(value) or _is_pair(value) or each(value, _is_pair)
+    if setting.name == "direction":
+        return value is None or is_text(value) or are_numbers(value)
     if value is None:
         return setting.default is None
     if isinstance(setting.kind, tuple):
         return value in setting.kind
-    if setting.name == "canvas" and isinstance(value, list):
-        return len(value) == 2 and _each(value, _is_int)
+    if setting.name == "canvas":
+        return each(value if isinstance(value, list) else [value, value], within(1, LARGEST)) and (
+            not isinstance(value, list) or len(value) == 2
+        )
     if setting.kind is float:
-        return _is_number(value)
+        return is_number(value) and abs(value) < MOST
+    if setting.kind is int:
+        return is_int(value) and abs(value) < MOST
     return type(value) is setting.kind
 
 
-def _is_int(value: Any) -> TypeGuard[int]:
-    return type(value) is int
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _is_text(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str)
-
-
-def _each(values: Any, fits: Callable[[Any], bool]) -> bool:
-    return isinstance(values, list) and bool(values) and all(map(fits, values))
-
-
-def _are_numbers(values: Any) -> bool:
-    return _each(values, _is_number)
+def _is_pair(value: Any) -> bool:
+    return each(value, is_int) and len(value) == 2
 
 
 def _are_channels(value: Any) -> bool:
     if isinstance(value, dict):
-        return value.keys() == {EACH_IMAGE} and _each(value[EACH_IMAGE], _is_int)
-    return value is None or _is_int(value) or _each(value, _is_int)
+        return value.keys() == {EACH_IMAGE} and each(value[EACH_IMAGE], is_int)
+    return value is None or is_int(value) or each(value, is_int)
 
 
 def _is_look(value: Any) -> bool:
     kinds: dict[str, type | UnionType] = get_type_hints(FigureStyle)
     if not isinstance(value, dict) or not value.keys() <= kinds.keys():
         return False
-    if _is_int(value.get("columns")) and value["columns"] > MOST_COLUMNS:
+    if is_int(value.get("columns")) and value["columns"] > MOST_COLUMNS:
         return False
-    return all(isinstance(float(v) if _is_int(v) and k in ("vmin", "vmax") else v, kinds[k]) for k, v in value.items())
+    return all(isinstance(float(v) if is_int(v) and k in ("vmin", "vmax") else v, kinds[k]) for k, v in value.items())
 
 
 def _is_file_name(value: Any) -> bool:
     """Tell whether a word names an image beside the JSON, and nothing anywhere else."""
-    if not _is_text(value) or PurePosixPath(value).name != value or PureWindowsPath(value).name != value:
+    if not is_text(value) or PurePosixPath(value).name != value or PureWindowsPath(value).name != value:
         return False
     return is_image_name(value)
 
@@ -228,49 +227,45 @@ def is_image_name(name: str) -> bool:
 def _are_options(value: Any) -> bool:
     """Tell whether a value is what `open_model` may be told; what it does not know is left out later."""
     checks: dict[str, Callable[[Any], bool]] = {
-        "weights": _is_text,
-        "classes": lambda v: _is_int(v) or _each(v, _is_text),
-        "mean": _are_numbers,
-        "std": _are_numbers,
-        "size": lambda v: _is_int(v) and 1 <= v <= LARGEST,
+        "weights": is_text,
+        "classes": lambda v: is_int(v) or each(v, is_text),
+        "mean": are_numbers,
+        "std": are_numbers,
+        "size": lambda v: is_int(v) and 1 <= v <= LARGEST,
     }
     return isinstance(value, dict) and all(checks[name](v) for name, v in value.items() if name in checks)
 
 
 def _is_environment(value: Any) -> bool:
-    if not isinstance(value, dict) or not _is_text(value.get("device", "cpu")):
+    if not isinstance(value, dict) or not is_text(value.get("device", "cpu")):
         return False
     threads = value.get("threads")
-    return threads is None or (_is_int(threads) and 1 <= threads <= MOST_THREADS)
+    return threads is None or (is_int(threads) and 1 <= threads <= MOST_THREADS)
 
 
-def _is_settings(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "method": (_is_text, "a method's name"),
-    "model": (lambda v: v is None or _is_text(v), "a MODEL or null"),
+CHECKS: Schema = {
+    "method": (is_text, "a method's name"),
+    "model": (none_or(is_text), "a MODEL or null"),
     "model_options": (_are_options, "the options of a network"),
-    "title": (_is_text, "a text"),
-    "weights": (_is_text, "a text"),
-    "layer": (_is_text, "a layer's name"),
+    "title": (is_text, "a text"),
+    "weights": (is_text, "a text"),
+    "layer": (is_text, "a layer's name"),
     "channels": (_are_channels, "null, a number or a list of numbers"),
-    "data": (lambda v: v is None or _is_text(v), "a data set's name or null"),
-    "pictures": (lambda v: v is None or _each(v, _is_text), "a list of words or null"),
-    "names": (lambda v: v is None or _each(v, _is_text), "a list of names or null"),
-    "labels": (lambda v: v is None or _each(v, lambda w: w is None or _is_text(w)), "a list of classes or null"),
-    "started_from_pictures": (lambda v: type(v) is bool, "true or false"),
-    "seed": (lambda v: _is_int(v) and -SEEDS <= v < SEEDS, "a whole number"),
-    "settings": (_is_settings, "the method's settings"),
+    "data": (none_or(is_text), "a data set's name or null"),
+    "pictures": (lambda v: v is None or each(v, is_text), "a list of words or null"),
+    "names": (lambda v: v is None or each(v, is_text), "a list of names or null"),
+    "labels": (lambda v: v is None or each(v, lambda w: w is None or is_text(w)), "a list of classes or null"),
+    "started_from_pictures": (is_flag, "true or false"),
+    "seed": (lambda v: is_int(v) and -SEEDS <= v < SEEDS, "a whole number"),
+    "settings": (is_object, "the method's settings"),
     "environment": (_is_environment, "threads and a device"),
     "look": (_is_look, "the settings of a figure"),
-    "files": (lambda v: _each(v, _is_file_name), "names of pictures beside it"),
-    "told": (_is_settings, "what captions say"),
-    "numbers": (_is_settings, "numbers by name"),
-    "torchloupe": (_is_text, "a version"),
-    "crc32": (lambda v: v is None or _is_text(v), "a checksum or null"),
-    "report": (lambda v: v is None or _is_text(v), "a title or null"),
+    "files": (lambda v: each(v, _is_file_name), "names of pictures beside it"),
+    "told": (is_object, "what captions say"),
+    "numbers": (is_object, "numbers by name"),
+    "torchloupe": (is_text, "a version"),
+    "crc32": (none_or(is_text), "a checksum or null"),
+    "report": (none_or(is_text), "a title or null"),
 }
 """Of each field whether it is what it should be, and what that is."""
 
@@ -305,12 +300,12 @@ def _of_a_report(values: Mapping[str, Any], file: Path) -> str:
     row = next((row for row in METHODS if row.name == values.get("method")), None)
     said = f"'{file}' was saved from a report: it says how a picture was made, not where its network lies"
     layer = values.get("layer")
-    if row is None or not _is_text(layer) or not PLAIN.fullmatch(layer) or len(layer) > 200:
+    if row is None or not is_text(layer) or not PLAIN.fullmatch(layer) or len(layer) > 200:
         return f"{said}. Make one with `torchloupe show METHOD MODEL`, and name the .json beside that."
     words = ["torchloupe show", row.name, "MODEL", "--layer", layer if " " not in layer else f"'{layer}'"]
-    if row.channels and _is_int(values.get("unit")):
+    if row.channels and is_int(values.get("unit")):
         words += ["--channels", str(values["unit"])]
-    if row.seeded and _is_int(values.get("seed")):
+    if row.seeded and is_int(values.get("seed")):
         words += ["--seed", str(values["seed"])]
     given = values.get("settings")
     found = {row.renamed(name): value for name, value in given.items()} if isinstance(given, dict) else {}
@@ -325,13 +320,13 @@ def _of_a_report(values: Mapping[str, Any], file: Path) -> str:
         flag = "--" + setting.name.replace("_", "-")
         words += [flag if value else f"--no-{flag[2:]}"] if type(value) is bool else [flag, f"{value}"]
     opened = values.get("opened_from")
-    model = f", MODEL being {short(opened)}" if _is_text(opened) else ""
+    model = f", MODEL being {short(opened)}" if is_text(opened) else ""
     here = f"give it with `torchloupe again {file.name} --model MODEL`, or make" if "again" in values else "make"
     return f"{said}: {here} it with `{' '.join(words)}`{model}."
 
 
 def _safe(value: Any) -> bool:
-    return _is_text(value) and PLAIN.fullmatch(value) is not None and " " not in value
+    return is_text(value) and PLAIN.fullmatch(value) is not None and " " not in value
 
 
 def plain(value: Any, what: str) -> Any:

@@ -7,14 +7,14 @@ import torch
 
 from torchloupe.checkpoints.file import Maker, read_tensors
 from torchloupe.checkpoints.open import is_factory, open_model
-from torchloupe.errors import ModelError, UsageError
+from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.inspection.inputs import Images, is_from_data
 from torchloupe.inspection.manifest import Manifest, located, read_manifest
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
-from torchloupe.models.trust import permitted, short
+from torchloupe.models.trust import permitted
 from torchloupe.runtime.device import pick_device, process_settings
 from torchloupe.runtime.progress import Progress
 

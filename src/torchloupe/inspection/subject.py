@@ -27,12 +27,19 @@ from torchloupe.features.trace import example
 from torchloupe.inspection import kept
 from torchloupe.inspection.places import caches, own_run
 from torchloupe.models.network import Network
+from torchloupe.runtime.checks import Schema, each, first_unfit, is_count, is_object, is_text
 from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.image_statistics import ImageStatistics, generic, measure
 
 MOST = 10_000
 """Test pictures that the health of channels is measured on, at most."""
+ABOUT: Schema = {
+    "pictures": (is_count, "a number of images"),
+    "data": (is_text, "a text"),
+    "classes": (lambda value: each(value, is_text), "a list of names"),
+}
+"""What stands beside the stored health of channels."""
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
 
@@ -160,14 +167,19 @@ class Subject:
         """Return spectrum and colours of its data and where they come from; generic ones where nothing is known."""
         run = self.origin.run if self.origin else None
         if self._given is None and run is not None and (run / "statistics.safetensors").is_file():
-            with suppress(ModelError, KeyError):
+            with suppress(ModelError, KeyError, ValueError):  # what is damaged is measured anew
                 tensors, about = read_tensors(run / "statistics.safetensors")
-                return ImageStatistics.from_tensors(tensors), str(about["data"])
+                found = ImageStatistics.from_tensors(tensors)
+                if is_object(about) and is_text(about.get("data")) and len(found.mean) == self._colors():
+                    return found, about["data"]
         known = self.dataset()
         if known is None:
             _, channels, height, width = example(self.model).shape
             return generic(height, width, channels), "generic"
         return keep_statistics(own_run(run) if self._given is None else None, known), known.name
+
+    def _colors(self) -> int:
+        return int(example(self.model).shape[1])
 
     def health(
         self, layers: list[str], progress: Progress | None = None, *, most: int = MOST
@@ -207,11 +219,12 @@ class Subject:
         crc = self.crc or self._own_crc
         found = list(kept.stored(self.caches, "health", weights=self.weights, crc=crc))
         for tensors, about in found if crc else found[:1]:  # of unknown data: not of several
-            with suppress(KeyError, TypeError):
-                if about["figures"] != FIGURES:
+            with suppress(KeyError, TypeError, ValueError):
+                if about["figures"] != FIGURES or first_unfit(about, ABOUT):
                     continue
+                read = _unpack(tensors, about["pictures"])
                 self.seen = {**about, **self.seen}
-                for name, each in _unpack(tensors, int(about["pictures"])).items():
+                for name, each in read.items():
                     if name not in self._health or each.images > self._health[name].images:
                         self._health = {**self._health, name: each}
 
@@ -304,9 +317,24 @@ def _pack(known: dict[str, ChannelHealth]) -> dict[str, Tensor]:
 
 
 def _unpack(tensors: dict[str, Tensor], images: int) -> dict[str, ChannelHealth]:
-    """Return each layer's health; `images`: on how many, where a layer does not say (files of earlier versions)."""
+    """Return each layer's health; `images`: on how many, where a layer does not say (files of earlier versions).
+
+    Raises:
+        TypeError, ValueError: it is not that of channels.
+    """
     layers: dict[str, dict[str, Any]] = {}
     for key, tensor in tensors.items():
         layer, _, name = key.rpartition("/")
         layers.setdefault(layer, {"images": images})[name] = int(tensor) if name == "images" else tensor
-    return {layer: ChannelHealth(**fields) for layer, fields in layers.items()}
+    found = {layer: ChannelHealth(**fields) for layer, fields in layers.items()}
+    for layer_health in found.values():
+        count = len(layer_health.best)
+        rows = [getattr(layer_health, name) for name in ("best", "mean", "std", "live", "selectivity")]
+        index, by_class = layer_health.best_index, layer_health.class_mean
+        if not all(row.shape == (count,) and row.is_floating_point() for row in rows):
+            raise ValueError("not one number a channel")
+        if index.shape != (count,) or index.dtype != torch.int64 or bool((index < 0).any()):
+            raise ValueError("not one image a channel")
+        if by_class.ndim != 2 or len(by_class) != count or not by_class.is_floating_point() or layer_health.images < 0:
+            raise ValueError("not one row a channel")
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from torchloupe.errors import ModelError, did_you_mean
+from torchloupe.errors import ModelError, did_you_mean, short
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,8 +89,6 @@ def find_model(name: str) -> Model:
     """
     names = [model.name for model in MODELS]
     if name not in names:
-        from torchloupe.models.trust import short
-
         raise ModelError(
             f"no model {short(name)}{did_you_mean(name[:99], names) or '.'} There are: {', '.join(names)}; "
             "your own is package.module:factory or file.py:factory."
@@ -155,8 +153,6 @@ def _checked(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, A
     checked = {}
     for argument, value in arguments.items():
         if argument not in hints:
-            from torchloupe.models.trust import short
-
             takes = f"It takes {', '.join(hints)}" if hints else "It takes the number of classes only"
             hint = did_you_mean(argument[:99], list(hints)) or "."
             raise ModelError(f"{name} takes no argument {short(argument)}{hint} {takes}.")
@@ -165,7 +161,7 @@ def _checked(name: str, make: "Callable[..., nn.Module]", arguments: dict[str, A
         fits = all(isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= LARGEST for v in values)
         if not fits or len(values) != max(1, len(parts)):
             wanted = f"{len(parts)} whole numbers" if parts else "a whole number"
-            raise ModelError(f"{name} takes {wanted} from 1 to {LARGEST} as {argument!r}, not {str(value)[:60]!r}.")
+            raise ModelError(f"{name} takes {wanted} from 1 to {LARGEST} as {short(argument)}, not {short(value, 60)}.")
         checked[argument] = tuple(values) if parts else value
     return checked
 

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torchloupe.errors import ChangedCodeWarning, ModelError, ResourceError
+from torchloupe.errors import LONGEST, ChangedCodeWarning, ModelError, ResourceError, short
 from torchloupe.models.reference import (
     absolute,
     find_source,
@@ -32,8 +32,6 @@ from torchloupe.models.reference import (
 )
 from torchloupe.runtime.files import atomic_write, read_file
 
-LONGEST = 100
-"""Letters of a stranger's text that a sentence repeats."""
 PLAIN = re.compile(r"[\w./\\:~ -]+")
 """References that are safe to paste into a shell; others are not offered as advice."""
 NOT_THE_USERS = ("torch", "torchloupe")
@@ -179,16 +177,6 @@ def makes_networks(found: object) -> bool:
         for part in rest:
             promised = vars(promised).get(part) if isinstance(promised, type | types.ModuleType) else None
     return _is_a_network_class(promised)
-
-
-def short(text: str) -> str:
-    """Return a stranger's text as a sentence may repeat it: quoted, escaped and cut.
-
-    >>> short("a" * 200).endswith("…'"), short("a\\nb")
-    (True, "'a\\\\nb'")
-    """
-    quoted = repr(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
-    return "".join(letter if letter.isprintable() else "·" for letter in quoted)
 
 
 def _is_a_network_class(found: object) -> bool:

@@ -2,10 +2,26 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
-from torchloupe.errors import ModelError, UsageError
+from torchloupe.errors import ModelError, UsageError, short
+from torchloupe.runtime.checks import Schema, first_unfit, is_object, is_text, none_or, within
+from torchloupe.runtime.files import LONGEST_PATH, read_json
 
 RUNS = Path("runs")
+MOST_THREADS = 4096
+
+
+def _are_packages(value: Any) -> bool:
+    return is_object(value) and all(map(none_or(is_text), value.values()))
+
+
+ENVIRONMENT: Schema = {
+    "packages": (_are_packages, "versions by name"),
+    "threads": (none_or(within(1, MOST_THREADS)), f"a number from 1 to {MOST_THREADS}"),
+    **{name: (none_or(is_text), "a text or null") for name in ("processor", "device", "device_name", "precision")},
+}
+"""What of environment.json is read again."""
 
 
 def run_name(model: str, data: str) -> str:
@@ -67,3 +83,26 @@ def check_free(folder: Path) -> None:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"'{folder}' is not an empty folder. Choose another one with --out.")
+
+
+def read_environment(run: Path) -> dict[str, Any]:
+    """Read what a run was made on.
+
+    Raises:
+        ModelError: it is not known, or damaged.
+
+    >>> read_environment(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: cannot read 'nowhere/environment.json': No such file...
+    """
+    path = run / "environment.json"
+    found = read_json(path)
+    if not is_object(found):
+        raise ModelError(f"{short(path, LONGEST_PATH)} is damaged: it is no object. Delete it.")
+    if unfit := first_unfit(found, ENVIRONMENT):
+        name, wanted = unfit
+        raise ModelError(
+            f"{short(path, LONGEST_PATH)} is damaged: its {name!r} is {short(found[name])}, not {wanted}. Delete it."
+        )
+    return found

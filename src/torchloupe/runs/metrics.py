@@ -11,7 +11,52 @@ import os
 from pathlib import Path
 from typing import Any
 
+from torchloupe.errors import ModelError, short
+from torchloupe.runtime.checks import Schema, first_unfit, is_figure, is_number, is_object, is_text
+from torchloupe.runtime.files import LONGEST_PATH, parse_json
+
 FILE = "metrics.jsonl"
+TIMING = "timing.jsonl"
+
+FOREVER = 1e12
+"""Seconds that no training takes."""
+NEEDED = {
+    "step": ("step", "epoch", "loss", "accuracy"),
+    "probe": ("step", "epoch", "loss", "accuracy"),
+    "epoch": ("step", "epoch", "train_loss", "train_accuracy"),
+}
+"""What a row of each kind holds at least; rows of other kinds are of later versions."""
+NUMBERS = ("lr", "loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+CHECKS: Schema = {
+    "kind": (is_text, "a kind of row"),
+    "step": (is_number, "a number"),
+    "epoch": (is_number, "a number"),
+    **dict.fromkeys(
+        ("lr", "loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
+        (is_figure, "a number"),
+    ),
+}
+
+
+def check(folder: Path, length: int) -> None:
+    """Refuse a log that does not begin with so many bytes of whole rows, before a training goes on behind them.
+
+    Raises:
+        ModelError: it is shorter, or a line is damaged.
+
+    >>> check(Path("nowhere"), 10)
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: 'nowhere/metrics.jsonl' is shorter than when the state of its training was saved...
+    """
+    path = folder / FILE
+    data = path.read_bytes()[:length] if path.is_file() else b""
+    if len(data) < length:
+        raise ModelError(
+            f"{short(path, LONGEST_PATH)} is shorter than when the state of its training was saved. "
+            "Put the whole one back, or start again with another --out."
+        )
+    _rows(data, path)
 
 
 def measured_on(training: dict[str, Any] | None, data: dict[str, Any] | None) -> str:
@@ -52,15 +97,48 @@ def _rounded(row: dict[str, Any]) -> dict[str, Any]:
 def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Read the rows of a run, all or of one kind; a last line that is only half written is left out.
 
+    Raises:
+        ModelError: a line is damaged.
+
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     append(Path(folder), [{"kind": "probe", "step": 1, "loss": 0.5}])
+    ...     append(Path(folder), [{"kind": "probe", "step": 1, "epoch": 0.5, "loss": 0.5, "accuracy": 0.25}])
     ...     read_metrics(Path(folder), "probe")
-    [{'kind': 'probe', 'step': 1, 'loss': 0.5}]
+    [{'kind': 'probe', 'step': 1, 'epoch': 0.5, 'loss': 0.5, 'accuracy': 0.25}]
     """
     path = folder / FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [row for row in rows if kind is None or row["kind"] == kind]
+    return [row for row in _rows(path.read_bytes(), path) if kind is None or row["kind"] == kind]
+
+
+def _rows(data: bytes, path: Path) -> list[dict[str, Any]]:
+    lines = data.splitlines(keepends=True)
+    return [_row(line, number, path) for number, line in enumerate(lines, 1) if line.endswith(b"\n")]
+
+
+def _row(line: bytes, number: int, path: Path) -> dict[str, Any]:
+    try:
+        row = parse_json(line)
+        if not is_object(row) or not {"kind", *NEEDED.get(str(row.get("kind")), ())} <= row.keys():
+            raise ValueError("not a row of a training")
+        if unfit := first_unfit(row, CHECKS):
+            raise ValueError(f"{unfit[0]} is {short(row[unfit[0]])}, not {unfit[1]}")
+    except ValueError as error:
+        raise ModelError(
+            f"{short(path, LONGEST_PATH)} is damaged in line {number}: {error}. Mend the line or take it out."
+        ) from None
+    return row
+
+
+def training_seconds(folder: Path) -> float | None:
+    """Return how long a training took, of timing.jsonl; None where that is not known.
+
+    >>> training_seconds(Path("nowhere"))
+    """
+    try:
+        last = parse_json((folder / TIMING).read_bytes().splitlines()[-1])
+    except (OSError, ValueError, IndexError):
+        return None
+    seconds: Any = last.get("train_seconds") if is_object(last) else None
+    return float(seconds) if is_number(seconds) and 0 <= seconds < FOREVER else None

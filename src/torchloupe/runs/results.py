@@ -3,19 +3,36 @@
 import csv
 import io
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torchloupe.data.dataset import Split
+from torchloupe.errors import ModelError, printable, short
 from torchloupe.evaluation.accuracy import Evaluation, reliability
 from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
-from torchloupe.runtime.files import atomic_write, write_json
+from torchloupe.runtime.checks import (
+    Schema,
+    each,
+    first_unfit,
+    is_count,
+    is_figure,
+    is_number,
+    is_object,
+    is_text,
+    none_or,
+)
+from torchloupe.runtime.files import LONGEST_PATH, atomic_write, read_json, write_json
 
 FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png")
 """What `write_verdict` writes; no `mistakes.png` where there are none."""
 MISTAKES = 32
+FORMULA = "=+-@"
+"""What a spreadsheet takes for the beginning of a formula."""
+NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,48 @@ class Figures:
         """Return plain values, without what was not measured."""
         values = {**asdict(self), "reliability": [asdict(each) for each in self.reliability]}
         return {name: value for name, value in values.items() if name != "accuracy_flip_tta" or value is not None}
+
+
+def _are_bins(value: Any) -> bool:
+    names = ("n", "confidence", "accuracy")
+    return value == [] or each(value, lambda row: is_object(row) and all(is_number(row.get(name)) for name in names))
+
+
+def _are_shares(value: Any) -> bool:
+    return is_object(value) and all(map(none_or(is_number), value.values()))
+
+
+NUMBERS = ("accuracy", "standard_error", "loss", "calibration_error", "accuracy_flip_tta")
+CHECKS: Schema = {
+    **dict.fromkeys(("model", "data", "split"), (is_text, "a text")),
+    **{name: (none_or(is_text), "a text or null") for name in ("weights", "crc32")},
+    "n": (is_count, "a number of images"),
+    **dict.fromkeys(
+        ("accuracy", "standard_error", "loss", "calibration_error", "accuracy_flip_tta"), (is_figure, "a number")
+    ),
+    "per_class": (_are_shares, "an accuracy by class"),
+    "reliability": (_are_bins, "a list of bins"),
+}
+NEEDED = frozenset(CHECKS) - {"accuracy_flip_tta", "reliability"}
+"""What every test.json holds, those of earlier versions too."""
+
+
+def read_figures(folder: Path) -> dict[str, Any]:
+    """Read the test.json of a folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+
+    >>> read_figures(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: cannot read 'nowhere/test.json': No such file...
+    """
+    path = folder / "test.json"
+    found = read_json(path)
+    if not is_object(found) or not found.keys() >= NEEDED or first_unfit(found, CHECKS):
+        raise ModelError(f"{short(path, LONGEST_PATH)} is damaged. Test the network again.")
+    return found
 
 
 def figures_of(
@@ -110,29 +169,43 @@ def near_chance(evaluation: Evaluation) -> bool:
 
 
 def write_predictions(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:
-    """Write one row a picture: file, true, predicted, the probabilities of both, loss in nats."""
+    """Write one row a picture: file, true, predicted, the probabilities of both, loss in nats; texts as `cell`s."""
     true, predicted = evaluation.labels.tolist(), evaluation.predicted.tolist()
     said = evaluation.probabilities
     p_true = said.gather(1, evaluation.labels[:, None]).flatten().tolist()
     p_predicted = said.amax(1).tolist()
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["file", "true", "predicted", "p_true", "p_predicted", "loss"])
+    classes = [cell(name) for name in evaluation.classes]
+    rows: list[list[str]] = []
     for row in zip(names, true, predicted, p_true, p_predicted, evaluation.losses.tolist(), strict=True):
         name, i, j, *values = row
-        kinds = [evaluation.classes[i], evaluation.classes[j]]
-        writer.writerow([name, *kinds, *(f"{value:.6g}" for value in values)])
-    atomic_write(path, stream.getvalue().encode())
+        rows.append([cell(name), classes[i], classes[j], *(f"{value:.6g}" for value in values)])
+    _write_table(path, ["file", "true", "predicted", "p_true", "p_predicted", "loss"], rows)
 
 
 def write_confusion(path: Path, evaluation: Evaluation) -> None:
     """Write the confusion matrix as CSV: row true class, column predicted class, counts."""
+    names = [cell(name) for name in evaluation.classes]
+    rows = [[name, *map(str, row)] for name, row in zip(names, evaluation.confusion.tolist(), strict=True)]
+    _write_table(path, ["true \\ predicted", *names], rows)
+
+
+def _write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["true \\ predicted", *evaluation.classes])
-    for name, row in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True):
-        writer.writerow([name, *row])
+    csv.writer(stream, lineterminator="\n").writerows([head, *rows])
     atomic_write(path, stream.getvalue().encode())
+
+
+def cell(text: str) -> str:
+    """Return a stranger's text as a cell: printable, and no formula to a spreadsheet.
+
+    What begins as a formula does (`=`, `+`, `-`, `@`) gets a `'` in front, unless it is a plain number.
+
+    >>> cell("=1+1"), cell("-1.5"), cell("cat\x1b[2J"), cell("a-b")
+    ("'=1+1", '-1.5', 'cat·[2J', 'a-b')
+    """
+    plain = printable(text)
+    first = unicodedata.normalize("NFKC", plain.lstrip()[:1])
+    return f"'{plain}" if first in FORMULA and first and not NUMBER.fullmatch(plain) else plain
 
 
 def write_verdict(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:

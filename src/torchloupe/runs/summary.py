@@ -1,22 +1,35 @@
 """What a run folder gets when its training has ended: curves and a page that says what it is."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torchloupe.errors import ModelError
 from torchloupe.figures.plots import curves, save_figure
+from torchloupe.runs.config import FILE, read_config
 from torchloupe.runs.folder import RUNS
 from torchloupe.runs.metrics import measured_on, read_metrics
-from torchloupe.runtime.files import atomic_write, read_json
+from torchloupe.runtime.files import atomic_write
 
 
 def finish(run: Path) -> dict[str, Any]:
     """Write `curves.svg`, `curves.png` and `README.md`; returns the last epoch's figures.
 
     Accuracies are in [0, 1]; `train_accuracy` is running, `test_accuracy` without test-time augmentation.
+
+    Raises:
+        ModelError: what the run says of itself is damaged, or not whole.
     """
-    config = read_json(run / "config.json")
+    config = asdict(read_config(run))
+    about = {"holdout", "optimizer", "batch", "seed"} - (config["training"] or {}).keys()
+    missing = sorted(about | {"name", "train", "test"} - (config["data"] or {}).keys())
+    if missing:
+        raise ModelError(f"'{run / FILE}' is not whole: {', '.join(missing)} missing. Was it made by torchloupe?")
     rows = read_metrics(run)
-    last = [row for row in rows if row["kind"] == "epoch"][-1]
+    epochs = [row for row in rows if row["kind"] == "epoch"]
+    if not epochs:
+        raise ModelError(f"the log of '{run}' holds no epoch. Its weights are whole: `torchloupe test {run}`.")
+    last = epochs[-1]
     other = measured_on(config["training"], config["data"])
     figure = curves(rows, title=f"{config['model']} on {config['data']['name']}", other=other)
     for kind in ("svg", "png"):

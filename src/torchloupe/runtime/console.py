@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torchloupe.errors import printable
 from torchloupe.runtime.progress import Progress
 
 PATIENCE = 0.5
@@ -30,13 +31,22 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def printable(text: str) -> str:
-    """Return a text with every control character, line break and direction mark made visible.
+def print_result(text: str) -> None:
+    """Print a result to standard output: made visible where a person reads it, to the letter where a program does.
 
-    >>> printable("cat\x1b[31m")
-    'cat·[31m'
+    >>> print_result("3 layers")
+    3 layers
     """
-    return "".join(letter if letter.isprintable() else "·" for letter in text)
+    lines = _visible(text) if sys.stdout.isatty() else text
+    try:
+        print(lines, flush=True)
+    except UnicodeEncodeError:  # a file's name of bytes that are no text, or letters that the terminal lacks
+        known = sys.stdout.encoding or "utf-8"
+        print(lines.encode(known, "backslashreplace").decode(known), flush=True)
+
+
+def _visible(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 class Console:
@@ -49,7 +59,7 @@ class Console:
     def say(self, text: str = "") -> None:
         """Print a line (or several) for people."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(_visible(text), file=sys.stderr, flush=True)
 
     def box(self, text: str) -> None:
         """Print a few lines in a box.

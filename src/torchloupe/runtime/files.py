@@ -3,13 +3,21 @@
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from torchloupe.errors import ModelError, ResourceError
+from torchloupe.errors import ModelError, ResourceError, short
 
+DEEP = 64
+"""Levels of lists and objects in a JSON of ours, at most."""
+DIGITS = 40
+"""Of a whole number in one: all that we write fit into 64 bits."""
+LONGEST_PATH = 250
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""Where a text may hold one half of a character that takes two."""
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -153,6 +161,54 @@ def read_json(path: Path) -> Any:
         ModelError: missing or damaged.
     """
     try:
-        return json.loads(read_file(path).decode("utf-8"))
+        return parse_json(read_file(path))
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read '{path}': {error}. Is '{path.parent}' a run of torchloupe?") from None
+        cause = error.strerror if isinstance(error, OSError) else error
+        file, folder = short(path, LONGEST_PATH), short(path.parent, LONGEST_PATH)
+        raise ModelError(f"cannot read {file}: {cause}. Is {folder} a run of torchloupe?") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the values of a JSON text; one that is nested deep, or holds what no file of ours does, is refused.
+
+    What comes through can be walked, copied and written again: no depth that ends the stack, no number that cannot be
+    counted with, no half of a character.
+
+    Raises:
+        ValueError: it is no such JSON.
+
+    >>> parse_json('{"a": [1, 2.5]}')
+    {'a': [1, 2.5]}
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: nested too deep
+    """
+    try:
+        words = text if isinstance(text, str) else text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("not text in UTF-8") from None
+    try:
+        values = json.loads(words, parse_int=_counted)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    level, depth = [values], 0
+    while level:
+        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level, depth = [each for values in inner for each in values], depth + 1
+        if depth > DEEP:
+            raise ValueError("nested too deep")
+    if HALF.search(words):  # else no text of it can be one
+        try:
+            json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a character in a text") from None
+    return values
+
+
+def _counted(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits")
+    return int(digits)

@@ -31,7 +31,19 @@ class ImageStatistics:
 
     @staticmethod
     def from_tensors(tensors: dict[str, Tensor]) -> "ImageStatistics":
-        """Undo `to_tensors`."""
+        """Undo `to_tensors`.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: they are not those of images.
+        """
+        spectrum, color, mean, width = (tensors[name] for name in ("spectrum", "color", "mean", "width"))
+        channels = len(mean) if mean.ndim == 1 else 0
+        shapes = spectrum.ndim == 3 and len(spectrum) == channels > 0 and color.shape == (channels, channels)
+        numbers = all(each.is_floating_point() and bool(each.isfinite().all()) for each in (spectrum, color, mean))
+        known = width.numel() == 1 and not width.is_complex() and not width.is_floating_point()
+        if not (shapes and numbers and known and spectrum.shape[2] == int(width) // 2 + 1 and spectrum.numel()):
+            raise ValueError("no statistics of images")
         return ImageStatistics(tensors["spectrum"], tensors["color"], tensors["mean"], int(tensors["width"]))
 
     def resized(self, height: int, width: int) -> "ImageStatistics":

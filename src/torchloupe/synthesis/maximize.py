@@ -171,6 +171,8 @@ def _goal(
         if position != "center":
             raise UsageError(f"position is 'center' or (y, x), not {position!r}.")
         position = (sides[0] // 2, sides[1] // 2)
+    if position is not None and [type(each) for each in position] != [int, int]:
+        raise UsageError(f"position is 'center' or (y, x), not {position!r}.")
     if position is not None and not (0 <= position[0] < sides[0] and 0 <= position[1] < sides[1]):
         raise UsageError(f"layer {layer!r} has maps of {sides[0]} x {sides[1]}: there is no position {position!r}.")
     aim = None if direction is None else torch.tensor(list(direction), dtype=canvas.dtype)

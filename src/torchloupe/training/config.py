@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from torchloupe.errors import UsageError, did_you_mean
+from torchloupe.errors import UsageError, did_you_mean, short
+from torchloupe.runtime.checks import are_numbers
 from torchloupe.runtime.files import read_file
 
 LARGEST_SEED = 2**42
@@ -279,11 +280,11 @@ def restore(values: dict[str, Any]) -> TrainConfig:
 
 
 def _fit(name: str, value: Any, hint: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list) and are_numbers(value):
         value = tuple(float(v) for v in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     kinds = tuple({type(a) if isinstance(a, str) else getattr(a, "__origin__", a) for a in get_args(hint) or (hint,)})
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise UsageError(f"{name} cannot be {value!r}. It is: {help_of(name)}.")
+        raise UsageError(f"{name} cannot be {short(value)}. It is: {help_of(name)}.")
     return value

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from torchloupe.checkpoints.file import Config, build_bare
+from torchloupe.checkpoints.file import build_bare
 from torchloupe.data.dataset import Dataset
+from torchloupe.runs.config import Config
 from torchloupe.runtime.device import autocast
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.prepare import arguments_of

@@ -21,10 +21,12 @@ from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
 from torchloupe.models.network import Network
+from torchloupe.runs import metrics
+from torchloupe.runs.config import read_config
 from torchloupe.runtime import distributed
 from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision, process_settings
 from torchloupe.runtime.environment import environment
-from torchloupe.runtime.files import read_json, write_json
+from torchloupe.runtime.files import write_json
 from torchloupe.training.augment import augment, draw
 from torchloupe.training.chance import stream
 from torchloupe.training.config import TrainConfig, steps_of
@@ -200,11 +202,12 @@ class Run:
 
     def _load(self) -> dict[str, Any] | None:
         if states(self.out / "state"):
-            known = (read_json(self.out / "config.json")["data"] or {}).get("crc32")
+            known = (read_config(self.out).data or {}).get("crc32")
             if known != (self.start.about.data or {}).get("crc32"):
                 raise DataError(f"'{self.out}' was trained on other pictures than these. Give it the --data it had.")
         about = load_state(self.out / "state", *self._parts())
         if about is not None:
+            metrics.check(self.out, about["metrics"])  # what is damaged is told now, not after the training
             self.step, self.seconds = about["step"], about["seconds"]
         return about
 

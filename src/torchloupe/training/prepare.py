@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import Config, build_bare, config_from, fill, read_tensors
+from torchloupe.checkpoints.file import build_bare, config_from, fill, read_tensors
 from torchloupe.checkpoints.open import find_weights
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.errors import DataError, LoupeError, ModelError
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute, is_reference
+from torchloupe.runs.config import Config
 from torchloupe.training.chance import seed_for
 from torchloupe.training.config import TrainConfig, resolve
 

@@ -12,9 +12,11 @@ from torch.optim import Optimizer
 
 from torchloupe.checkpoints.file import config_from, fill, read_tensors, save_tensors
 from torchloupe.data.dataset import Dataset
-from torchloupe.errors import ModelError, UsageError
+from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.models.reference import is_reference
-from torchloupe.runtime.files import read_json
+from torchloupe.runs.config import FILE, read_config
+from torchloupe.runtime.checks import Schema, each, first_unfit, is_count, is_figure, is_number, is_object
+from torchloupe.runtime.files import LONGEST_PATH, read_json
 from torchloupe.training.config import TrainConfig, restore
 
 T = TypeVar("T")
@@ -34,12 +36,14 @@ def begun(out: Path, config: TrainConfig, asked: Iterable[str] = (), model: str 
 
     >>> begun(Path("nowhere"), TrainConfig())
     """
-    if not (out / "config.json").is_file():
+    if not (out / FILE).is_file():
         return None
-    values = read_json(out / "config.json")
-    own = model is not None and is_reference(model) and is_reference(str(dict(values).get("model")))
-    about = config_from(values, out, model if own else None)
-    old = restore({**(about.training or {}), "model": about.model})
+    own = model is not None and is_reference(model) and is_reference(read_config(out).model)
+    about = config_from(read_json(out / FILE), out / FILE, model if own else None)
+    try:
+        old = restore({**(about.training or {}), "model": about.model})
+    except UsageError as error:
+        raise ModelError(f"'{out}' cannot go on, its settings are damaged: {error}") from None
     for name in asked:
         if name == "model" and own:
             continue  # someone's own network, wherever its file lies now: its weights must fit
@@ -65,9 +69,9 @@ def with_its_streams(config: TrainConfig, out: Path) -> TrainConfig:
     >>> with_its_streams(TrainConfig(), Path("nowhere")).streams
     2
     """
-    if not (out / "config.json").is_file():
+    if not (out / FILE).is_file():
         return config
-    return replace(config, streams=(read_json(out / "config.json").get("training") or {}).get("streams", 1))
+    return replace(config, streams=(read_config(out).training or {}).get("streams", 1))
 
 
 def with_its_splits(dataset: Dataset, out: Path) -> Dataset:
@@ -117,15 +121,17 @@ def load_state(
 ) -> dict[str, Any] | None:
     """Fill everything from the newest readable state; returns its `about`, or None where there is none.
 
-    Memory layouts are restored too: they decide the order of sums and which products are fused.
+    Memory layouts are restored too: they decide the order of sums and which products are fused. A state is checked
+    whole before anything of it is taken; one that is damaged is passed over for the one before it.
 
     Raises:
-        ModelError: there are states, but none can be read.
+        ModelError: there are states, but none can be read, or it is that of another network.
     """
     found = states(folder)
     for path in reversed(found):
         try:
             tensors, about = read_tensors(path)
+            check_state(tensors, about, optimizers, path)
         except ModelError:
             continue  # damaged after it was written: the one before it will do
         fill(net, _under(tensors, "net/"), str(path), "as configured")
@@ -141,6 +147,63 @@ def load_state(
     if found:
         raise ModelError(f"none of the states in '{folder}' can be read. Start again with another --out.")
     return None
+
+
+STATE: Schema = {
+    "step": (is_count, "a number of steps"),
+    "seconds": (lambda value: is_number(value) and value >= 0, "a number of seconds"),
+    "metrics": (is_count, "a number of bytes"),
+    "running": (lambda value: each(value, is_figure) and len(value) == len(("losses", "hits", "images")), "sums"),
+    "strides": (
+        lambda value: is_object(value) and all(each(v, is_count) or v == [] for v in value.values()),
+        "strides by name",
+    ),
+}
+"""What stands beside the tensors of a training's state."""
+
+
+def check_state(tensors: dict[str, Tensor], about: Any, optimizers: list[Optimizer], source: Path) -> None:
+    """Refuse a state that is not whole, or that asks for more than its tensors hold.
+
+    Raises:
+        ModelError: something of it is missing or not what it should be.
+
+    >>> check_state({}, {}, [], Path("a"))
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: the state in 'a' is damaged: step, seconds, metrics, running, strides missing.
+    """
+    said = f"the state in {short(source, LONGEST_PATH)} is damaged"
+    if not is_object(about) or (missing := [name for name in STATE if name not in about]):
+        raise ModelError(f"{said}: {', '.join(missing) if is_object(about) else 'all'} missing.")
+    if unfit := first_unfit(about, STATE):
+        raise ModelError(f"{said}: its {unfit[0]!r} is {short(about[unfit[0]])}, not {unfit[1]}.")
+    chance = tensors.get("chance/torch")
+    if chance is None or chance.dtype != torch.uint8 or chance.shape != torch.get_rng_state().shape:
+        raise ModelError(f"{said}: where chance stood is missing.")
+    for number, optimizer in enumerate(optimizers):
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        prefix = f"optimizer/{number}/"
+        for name, tensor in _under(tensors, prefix).items():
+            index, _, key = name.partition("/")
+            strides = about["strides"].get(prefix + name)
+            known = key.isidentifier() and index.isdecimal() and int(index[:9]) < len(parameters)
+            if not known or strides is None or not _is_dense(tensor, strides):
+                raise ModelError(f"{said}: {short(name)} of its optimizer is of no parameter here.")
+            if tensor.ndim and tensor.numel() != parameters[int(index)].numel():
+                raise ModelError(f"{said}: {short(name)} of its optimizer is not as large as its parameter.")
+
+
+def _is_dense(tensor: Tensor, strides: list[int]) -> bool:
+    """Tell whether strides give each number of a tensor a place of its own, without gaps: its axes in some order."""
+    if len(strides) != tensor.ndim:
+        return False
+    room = 1
+    for step, n in sorted((step, n) for n, step in zip(tensor.shape, strides, strict=True) if n > 1):
+        if step != room:
+            return False
+        room *= n
+    return all(0 <= step <= max(1, tensor.numel()) for step in strides)
 
 
 def _under(values: dict[str, T], prefix: str) -> dict[str, T]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torchloupe.runtime.console import printable
+from torchloupe.errors import printable
 
 
 def note(about: dict[str, Any], *parts: str) -> str:

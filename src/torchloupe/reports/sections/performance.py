@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
@@ -19,13 +18,15 @@ from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.contents import Mistake, Performance
 from torchloupe.reports.html.charts import line_chart, thinned
-from torchloupe.runs.metrics import read_metrics
-from torchloupe.runs.results import figures_of, write_verdict
+from torchloupe.runs.folder import read_environment
+from torchloupe.runs.metrics import read_metrics, training_seconds
+from torchloupe.runs.results import cell, figures_of, read_figures, write_verdict
 from torchloupe.runtime.console import duration
-from torchloupe.runtime.files import read_file, read_json
 from torchloupe.runtime.progress import Progress
 
 MISTAKES = 24
+MOST = 10**12
+"""Images of one cell of a confusion matrix; a larger number is damage."""
 SAID = {
     "preset": "Preset",
     "optimizer": "Optimizer",
@@ -127,31 +128,72 @@ def _written(studied: Subject, *, whole: bool) -> list[Path]:
 
 def _stored(folder: Path, studied: Subject, dataset: Dataset | None, least: int) -> Performance | None:
     """Read the figures that were kept, if they are of these weights and data, and of pictures enough."""
-    with suppress(ModelError, OSError, KeyError, ValueError):
-        figures = read_json(folder / "test.json")
+    with suppress(ModelError, OSError, ValueError):  # what is damaged is measured anew
+        figures = read_figures(folder)
         if not studied.holds(figures) or "reliability" not in figures or figures["n"] < least:
             return None
-        rows = list(csv.reader(io.StringIO(read_file(folder / "confusion.csv").decode("utf-8"))))
-        confusion = tuple(tuple(map(int, row[1:])) for row in rows[1:])
+        classes, confusion = _confusion(folder / "confusion.csv", list(figures["per_class"]))
         split = None if dataset is None else studied.split()
-        return Performance(figures, tuple(rows[0][1:]), confusion, _mistakes(folder, split), measured=False)
+        return Performance(figures, classes, confusion, _mistakes(folder, split, classes), measured=False)
     return None
 
 
-def _mistakes(folder: Path, split: Split | None) -> tuple[Mistake, ...]:
-    """Read the most confident mistakes from predictions.csv; none where that is not kept."""
+def _table(path: Path) -> list[list[str]]:
+    """Return the rows of a CSV.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+
+
+def _confusion(path: Path, names: Sequence[str]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Read the classes, in their order, and the counts of confusion.csv.
+
+    Raises:
+        ValueError: it is not one of these classes.
+    """
+    head, *rows = _table(path) or [[]]
+    known = {cell(name): name for name in names}
+    classes = tuple(name if name in names else known.get(name, name) for name in head[1:])
+    counts = tuple(tuple(map(int, row[1:])) for row in rows)
+    if sorted(classes) != sorted(names) or len(counts) != len(classes):
+        raise ValueError("a table of other classes")
+    if any(len(row) != len(classes) or min(row) < 0 or max(row) > MOST for row in counts):
+        raise ValueError("not a table of counts")
+    return classes, counts
+
+
+def _mistakes(folder: Path, split: Split | None, classes: Sequence[str]) -> tuple[Mistake, ...]:
+    """Read the most confident mistakes from predictions.csv; none where that is not kept.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     path = folder / "predictions.csv"
     if not path.is_file():
         return ()
-    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    wrong = [(float(row["p_predicted"]), i) for i, row in enumerate(rows) if row["true"] != row["predicted"]]
+    head, *rows = _table(path) or [[]]
+    places = [head.index(name) for name in ("file", "true", "predicted", "p_predicted")]
+    if any(len(row) != len(head) for row in rows):
+        raise ValueError("a row of another length")
+    read = [[row[place] for place in places] for row in rows]
+    said = [float(row[3]) for row in read]
+    wrong = [i for i, row in enumerate(read) if row[1] != row[2]]
+    if not all(0 <= said[i] <= 1 for i in wrong):
+        raise ValueError("no probability")
+    names = {} if split is None else {cell(name): i for i, name in reversed(list(enumerate(split.names)))}
+    known = {cell(name): name for name in classes}
     found = []
-    for confidence, i in sorted(wrong, key=lambda each: (-each[0], each[1]))[:MISTAKES]:
-        row = rows[i]
-        place = i if split is not None and i < len(split) and split.names[i] == row["file"] else -1
-        if place < 0 and split is not None and row["file"] in split.names:
-            place = split.names.index(row["file"])
-        found.append(Mistake(row["file"], row["true"], row["predicted"], confidence, place))
+    for i in sorted(wrong, key=lambda i: (-said[i], i))[:MISTAKES]:
+        name, true, predicted, _ = read[i]
+        there = split is not None and i < len(split) and name in (split.names[i], cell(split.names[i]))
+        place = i if there else names.get(name, -1)
+        shown = split.names[place] if split is not None and place >= 0 else name
+        found.append(Mistake(shown, known.get(true, true), known.get(predicted, predicted), said[i], place))
     return tuple(found)
 
 
@@ -216,12 +258,11 @@ def _arguments(arguments: dict[str, Any]) -> str:
 def _surroundings(run: Path) -> list[tuple[str, str]]:
     """Return machine and seconds of a training."""
     facts = []
-    with suppress(ModelError, KeyError, TypeError):
-        about = read_json(run / "environment.json")
+    with suppress(ModelError, KeyError):
+        about = read_environment(run)
         device = about["device_name"] or f"{about['processor']}, {about['threads']} threads"
         facts.append(("Machine", f"{device}, {about.get('precision', 'float32')}"))
         facts.append(("Versions", f"torchloupe {about['packages']['torchloupe']}, torch {about['packages']['torch']}"))
-    with suppress(OSError, ValueError, IndexError, KeyError):
-        last = json.loads(read_file(run / "timing.jsonl").decode("utf-8").splitlines()[-1])
-        facts.append(("Time", f"{duration(last['train_seconds'])} of training"))
+    if (seconds := training_seconds(run)) is not None:
+        facts.append(("Time", f"{duration(seconds)} of training"))
     return facts
