@@ -177,7 +177,7 @@ def attempt(out, step, delay):
         done = [0]
         threading.Thread(target=strike, daemon=True).start()
         listener = Listener(step=lambda step, *_: done.__setitem__(0, step))
-        torchloupe.training.loop.train(data, config, out, device="cpu", resume=True, listener=listener)
+        torchloupe.training.loop.train(data, config, out, device="cpu", resume="auto", listener=listener)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 

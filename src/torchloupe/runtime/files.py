@@ -4,11 +4,15 @@ import errno
 import json
 import os
 import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torchloupe.errors import ModelError, ResourceError
 
+PART = ".part"
+"""How the name of a file ends that is being written; it begins with a dot and the final name."""
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -67,9 +71,21 @@ def _new_beside(path: Path) -> tuple[int, Path]:
 
     The system takes the umask off its mode. To read the mask one would have to set it, for the whole process.
     """
-    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
+    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{PART}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
     return os.open(new, flags, 0o666), new
+
+
+def sweep(folder: Path, *begins: str, older: float = 0.0) -> None:
+    """Remove what `atomic_write` left half written in a folder: files to be called so, and older than so many seconds.
+
+    >>> sweep(Path("nowhere"))
+    """
+    for part in folder.glob(f".*{PART}"):
+        with suppress(OSError):
+            meant = part.name.startswith(tuple(f".{each}" for each in begins or ("",)))
+            if meant and time.time() - part.stat().st_mtime >= older:
+                part.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

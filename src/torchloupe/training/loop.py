@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
 from torchloupe.models.network import Network
+from torchloupe.runs.folder import CONFIG, to_go_on_with
+from torchloupe.runs.request import forget
+from torchloupe.runs.writing import writing
 from torchloupe.runtime import distributed
 from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision, process_settings
 from torchloupe.runtime.environment import environment
@@ -48,14 +51,17 @@ def train(
     out: Path,
     *,
     device: str = "auto",
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     amp: str = "auto",
     compiled: bool = False,
     listener: Listener | None = None,
 ) -> Network:
     """Train a network on a data set, write the run folder `out`, return the network in eval mode.
 
+    With `resume` the run in `out` goes on; with "auto" it begins where there is none.
+
     Raises:
+        UsageError: there is no run to go on with, or another training is at it.
         DivergedError: the loss became NaN or ran away; the last good state is kept.
         Stopped: the listener wanted to stop; the state is saved, `resume=True` goes on.
         ModelError, DataError, ResourceError: as told in the sentence.
@@ -67,14 +73,17 @@ def train(
     ...     sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     ['config.json', 'environment.json', 'metrics.jsonl', 'model.safetensors', 'timing.jsonl']
     """
+    if resume is True:
+        to_go_on_with(out)
     config = with_its_streams(config, out) if resume else config
     with (
+        writing(out),
         process_settings(flush_denormal=True),
         torch.random.fork_rng(),
         distributed.group(pick_device(device)) as place,
     ):
         run = Run(prepare(dataset, config, place), out, place, amp, listener or Listener())
-        return run.go(resume, compiled)
+        return run.go(bool(resume), compiled)
 
 
 class Run:
@@ -101,11 +110,14 @@ class Run:
 
     def go(self, resume: bool, compiled: bool) -> Network:
         """Train from where the run stands to its end."""
-        about = self._load() if resume else None
-        self.journal.open(about)
+        about = self._load() if distributed.from_first(resume, self.device) else None
+        distributed.from_first(self.step, self.device)  # all have read before one writes
         if about is None:
             self._describe()
+        self.journal.open(about)
+        if about is None:
             self._snapshot()
+            self._save()
         few = self._augmented(torch.arange(min(2, self.batch), device=self.device))
         forward = distributed.in_parallel(self.network, few)
         if compiled:
@@ -200,7 +212,7 @@ class Run:
 
     def _load(self) -> dict[str, Any] | None:
         if states(self.out / "state"):
-            known = (read_json(self.out / "config.json")["data"] or {}).get("crc32")
+            known = (read_json(self.out / CONFIG)["data"] or {}).get("crc32")
             if known != (self.start.about.data or {}).get("crc32"):
                 raise DataError(f"'{self.out}' was trained on other pictures than these. Give it the --data it had.")
         about = load_state(self.out / "state", *self._parts())
@@ -219,7 +231,8 @@ class Run:
             multiplied = {"amp": self.amp, "precision": precision(self.device, self.amp)}
             about = {**environment(str(self.device)), "seeds": seeds, "ranks": distributed.world(), **multiplied}
             write_json(self.out / "environment.json", about)
-            write_json(self.out / "config.json", asdict(self.start.about))
+            write_json(self.out / CONFIG, asdict(self.start.about))
+            forget(self.out)
 
 
 def snapshot_steps(per_epoch: int, steps: int) -> set[int]:

@@ -13,6 +13,9 @@ from torch.optim import Optimizer
 from torchloupe.checkpoints.file import config_from, fill, read_tensors, save_tensors
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.models.reference import is_reference
+from torchloupe.models.trust import permitted
+from torchloupe.runs.folder import CONFIG
+from torchloupe.runs.request import asked_for
 from torchloupe.runtime.files import read_json
 from torchloupe.training.config import TrainConfig, restore
 
@@ -33,12 +36,17 @@ def begun(out: Path, config: TrainConfig, asked: Iterable[str] = (), model: str 
 
     >>> begun(Path("nowhere"), TrainConfig())
     """
-    if not (out / "config.json").is_file():
+    if (out / CONFIG).is_file():
+        values = read_json(out / CONFIG)
+        own = model is not None and is_reference(model) and is_reference(str(dict(values).get("model")))
+        about = config_from(values, out, model if own else None)
+        old = restore({**(about.training or {}), "model": about.model})
+    elif asked_first := asked_for(out):
+        old = restore(asked_first["training"])
+        own = model is not None and is_reference(model) and is_reference(old.model)
+        old = replace(old, model=permitted(old.model, out, given=model if own else None))
+    else:
         return None
-    values = read_json(out / "config.json")
-    own = model is not None and is_reference(model) and is_reference(str(dict(values).get("model")))
-    about = config_from(values, out, model if own else None)
-    old = restore({**(about.training or {}), "model": about.model})
     for name in asked:
         if name == "model" and own:
             continue  # someone's own network, wherever its file lies now: its weights must fit
@@ -64,9 +72,9 @@ def with_its_streams(config: TrainConfig, out: Path) -> TrainConfig:
     >>> with_its_streams(TrainConfig(), Path("nowhere")).streams
     2
     """
-    if not (out / "config.json").is_file():
+    if not (out / CONFIG).is_file():
         return config
-    return replace(config, streams=(read_json(out / "config.json").get("training") or {}).get("streams", 1))
+    return replace(config, streams=(read_json(out / CONFIG).get("training") or {}).get("streams", 1))
 
 
 def save_state(
