@@ -4,8 +4,8 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from torchloupe.errors import UsageError
 from torchloupe.runs.folder import check_free, is_begun, to_go_on_with
 from torchloupe.runs.request import begun_on, requested
 from torchloupe.runs.writing import writing, writing_new
+from torchloupe.runtime import signals
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.launched import launched_rank
 from torchloupe.training.config import (
@@ -168,7 +169,7 @@ def learn(
     from torchloupe.training.loop import Stopped
 
     _introduce(dataset, config, out, console, device, amp, patience)
-    with stopping() as stop, console.progress("training") as tick:
+    with signals.postponed() as stop, console.progress("training") as tick:
         listener = Listener(
             step=lambda step, steps, loss: tick(step, steps),
             epoch=teller(console, "held-out" if config.holdout else "test"),
@@ -188,7 +189,9 @@ def learn(
             )
         except Stopped:
             console.say(f"Stopped; its state is saved. Go on with: torchloupe train --resume --out {out}")
-            raise SystemExit(128 + (stop or [signal.SIGTERM])[0]) from None  # another rank may have heard of it
+            number = stop[0] if stop else signal.SIGTERM  # another rank may have heard of it
+            stop.clear()  # it is told already
+            raise SystemExit(128 + number) from None
     if done.figures:
         console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}, torchloupe pictures {out}")
     return done
@@ -260,21 +263,3 @@ def epoch_line(row: dict[str, Any], other: str) -> str:
         parts.append(f"{other} {row['test_loss']:.3f}  {100 * row['test_accuracy']:.2f} %")
     left = f", {duration(row['eta'])} left" if row["eta"] > 0 else ""
     return "   ".join([*parts, duration(row["seconds"]) + left])
-
-
-@contextmanager
-def stopping() -> Iterator[list[int]]:
-    """Turn Ctrl-C and SIGTERM into a wish to stop after the step; a second Ctrl-C stops at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
