@@ -140,7 +140,7 @@ class Run:
             for place in range(self.step % self.per_epoch, min(self.per_epoch, self.steps - epoch * self.per_epoch)):
                 with self._clock():
                     index = order[place * self.batch : (place + 1) * self.batch]
-                    self._learn(forward, index[distributed.rank() :: distributed.world()])
+                    self._learn(forward, index)
                 self.journal.measure(self.step, self.result, self.seconds)
                 if self.step in self.snapshots:
                     self._snapshot()
@@ -152,15 +152,21 @@ class Run:
                     raise Stopped
 
     def _learn(self, forward: nn.Module, index: Tensor) -> None:
-        """Take one step on the pictures of an index."""
-        factor, labels = rate(self.config, self.step, self.steps), self.labels[index]
+        """Take one step on the pictures of an index, of which each rank takes its share."""
+        n, share = len(index), index[distributed.rank() :: distributed.world()]
+        empty = not len(share)
+        share = index if empty else share  # a rank without pictures goes along on all of them, which count nothing
+        counted = 0 if empty else len(share)
+        factor, labels = rate(self.config, self.step, self.steps), self.labels[share]
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.amp):
-            logits = at_least_float32(forward(self._augmented(index)))
+            logits = at_least_float32(forward(self._augmented(share)))
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        if counted * distributed.world() != n:  # gradients are averaged over the ranks, and pictures are to count alike
+            loss = loss * (counted * distributed.world() / n)
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()
@@ -170,7 +176,7 @@ class Run:
         with torch.no_grad():
             plain = F.cross_entropy(logits, labels, reduction="sum")  # without smoothing, to compare with the test's
             hits = (logits.argmax(1) == labels).sum().to(plain)
-            sums = torch.stack([plain, hits, torch.full_like(plain, len(labels))])
+            sums = torch.stack([plain, hits, torch.full_like(plain, len(labels))]) * (0 if empty else 1)
         self.journal.step(self.step, self.peaks[0][0] * factor, sums)
         if self.step % FLUSH == 0:
             self.journal.flush()
