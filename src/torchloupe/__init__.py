@@ -1,7 +1,6 @@
 """Train an image classifier, test it, and look inside it."""
 
 import importlib
-from typing import Any
 
 _WHERE = {
     "__version__": "torchloupe.runtime.environment",
@@ -16,7 +15,7 @@ _WHERE = {
 __all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used, so that `import torchloupe` costs milliseconds."""
     if name in _WHERE:
         module = importlib.import_module(_WHERE[name])

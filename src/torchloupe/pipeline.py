@@ -10,10 +10,10 @@ A run is named by its folder. `model` is someone's own network that the run is o
 
 import re
 import zlib
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import Maker
@@ -26,14 +26,16 @@ from torchloupe.models.network import Network
 from torchloupe.reports.report import BUDGET, ReportFile
 from torchloupe.reports.report import report as write_report
 from torchloupe.runs.config import read_config
-from torchloupe.runs.folder import check_free, new_run, read_environment
+from torchloupe.runs.folder import check_free, is_begun, read_environment, to_go_on_with
+from torchloupe.runs.request import requested
 from torchloupe.runs.results import Figures, figures_of, read_figures, write_verdict
 from torchloupe.runs.summary import finish
-from torchloupe.runtime import distributed
+from torchloupe.runs.writing import writing, writing_new
 from torchloupe.runtime.checks import is_object, is_text
 from torchloupe.runtime.device import pick_device, process_settings
 from torchloupe.runtime.environment import __version__
 from torchloupe.runtime.files import read_json, write_json
+from torchloupe.runtime.launched import launched_rank
 from torchloupe.runtime.progress import Progress
 from torchloupe.training.config import TrainConfig
 from torchloupe.training.journal import Listener
@@ -69,7 +71,7 @@ def train(
     config: TrainConfig,
     out: str | Path | None = None,
     *,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     device: str = "auto",
     amp: str = "auto",
     compiled: bool = False,
@@ -79,12 +81,14 @@ def train(
 ) -> Trained:
     """Train a network and write a whole run folder, as the command does: curves, README and statistics too.
 
-    `out` is a new folder under `runs/` if left out. With `resume` the run in it goes on, on as many threads as it began
-    with. `window` says what is black and white in pictures of more than 8 bits. For the loop alone, see
+    `out` is a new folder under `runs/` if left out. With `resume` the run in it (or the newest) goes on, on as many
+    threads as it began with; with "auto" it begins where there is none. `window` says what is black and white in
+    pictures of more than 8 bits. For the loop alone, see
     `torchloupe.training.loop.train`, whose errors are raised here as well.
 
     Raises:
-        UsageError: the folder holds a run already, or something else.
+        UsageError: the folder holds a run already, or something else, or none to go on with, or another training is at
+            it.
         Stopped: the listener wanted to stop.
 
     >>> import tempfile
@@ -94,19 +98,43 @@ def train(
     ...     (done.run / "curves.png").is_file(), (done.run / "statistics.safetensors").is_file()
     (True, True)
     """
-    known = dataset if isinstance(dataset, Dataset) else data_sets.load(str(dataset), size=config.size, window=window)
-    run = new_run(config.model, known.name) if out is None else Path(out)
-    if not resume and distributed.launched_rank() == 0:
-        check_free(run)
-    if threads is None and resume and (run / "environment.json").is_file():
-        threads = read_environment(run).get("threads")  # another number of them sums in another order
-    with process_settings(threads=threads):
-        network = learn(known, config, run, device=device, resume=resume, amp=amp, compiled=compiled, listener=listener)
-    if distributed.launched_rank() != 0:
-        return Trained(run, network, {})
-    figures = finish(run)
-    keep_statistics(run, known)  # so that images made later look like the data, wherever the run goes
-    return Trained(run, network, figures)
+    if resume is True:
+        out = to_go_on_with(None if out is None else Path(out))
+    elif resume and out is None:
+        raise UsageError("resume='auto' needs out: a job that is started again must find the same folder.")
+    with _folder(dataset, config, out) as run:
+        resume = bool(resume) and is_begun(run)
+        if not resume and launched_rank() == 0:
+            check_free(run)
+        with requested(run, asdict(config), dataset.source if isinstance(dataset, Dataset) else str(dataset), window):
+            known = (
+                dataset
+                if isinstance(dataset, Dataset)
+                else data_sets.load(str(dataset), size=config.size, window=window)
+            )
+            with process_settings(threads=threads or (_threads_of(run) if resume else None)):
+                network = learn(
+                    known, config, run, device=device, resume=resume, amp=amp, compiled=compiled, listener=listener
+                )
+        if launched_rank() != 0:
+            return Trained(run, network, {})
+        figures = finish(run)
+        keep_statistics(run, known)  # so that images made later look like the data, wherever the run goes
+        return Trained(run, network, figures)
+
+
+def _folder(dataset: Dataset | str | Path, config: TrainConfig, out: str | Path | None) -> AbstractContextManager[Path]:
+    """Return the run folder to train in, to be entered: nobody else trains in it meanwhile."""
+    if out is not None:
+        return writing(Path(out))
+    name = dataset.name if isinstance(dataset, Dataset) else data_sets.find(dataset)[0]
+    return writing_new(config.model, name)
+
+
+def _threads_of(run: Path) -> int | None:
+    """Return how many threads a run began with: another number of them sums in another order."""
+    found: int | None = read_environment(run).get("threads") if (run / "environment.json").is_file() else None
+    return found
 
 
 def check_data(run: Path, dataset: Dataset) -> None:

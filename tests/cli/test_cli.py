@@ -92,6 +92,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["train", "--out", "full", "--data", "shapes"], ["'full'", "--out"]),
         (["train", "--out", "full", "--data", "missing"], ["'full'", "--out"]),
         (["train", "--mean", "a,b", "--data", "shapes"], ["--mean"]),
+        (["train", "--resume"], ["no run", "torchloupe train"]),
+        (["train", "--resume", "auto"], ["--out"]),
+        (["train", "--resume", "--out", "nowhere"], ["no run in 'nowhere'", "--resume auto"]),
         (["test"], ["MODEL"]),
         (["test", "net.py:make", "--classes", "none.txt"], ["none.txt"]),
         (["test", "net.py:make", "--classes", "3", "--normalize", "none"], ["--data"]),
@@ -151,7 +154,6 @@ def test_unfit_pictures(run: Run, tmp_path: Path, kind: str, command: str) -> No
         (["train", "--data", "shapes", "--model", "nte.py:make"], ["did you mean 'net.py'"]),
         (["train", "--data", "shapes", "--model", "net.py:mkae"], ["did you mean 'make'"]),
         (["train", "--data", "shapes", "--weights", "none"], ["'none'"]),
-        (["train", "--resume"], ["no run", "torchloupe train"]),
         (["test", "last"], ["no run", "torchloupe train"]),
         (["test", "lst"], ["'lst'", "did you mean 'last'"]),
         (["test", "resnet20", "--data", "shapes"], ["--classes"]),
@@ -305,9 +307,22 @@ def test_the_same_command_with_resume_goes_on(run: Run, pets: Path, tmp_path: Pa
     assert again.code == 0, again.err
 
 
-def test_resume_begins_where_nothing_is_yet(run: Run, pets: Path) -> None:
-    ended = run("train", "--data", pets, "--size", "16", "--out", "r", "--quiet", "--resume", *TINY)
-    assert ended.code == 0 and Path("r/model.safetensors").is_file()
+def test_resume_of_nothing_is_refused_and_names_what_is_near(run: Run, pets: Path) -> None:
+    words = ["train", "--data", pets, "--size", "16", "--quiet", *TINY]
+    assert run(*words, "--out", "runs/pets-1").code == 0
+    one_sentence(run(*words, "--out", "runs/pest-1", "--resume"), 2, "'runs/pest-1'", "did you mean 'runs/pets-1'?")
+    one_sentence(run(*words, "--out", "pets-1", "--resume"), 2, "did you mean 'runs/pets-1'?")
+    one_sentence(run(*words, "--out", "other", "--resume"), 2, "there is 'runs/pets-1'")
+    assert not any(Path(name).exists() for name in ("runs/pest-1", "pets-1", "other"))
+
+
+def test_resume_auto_begins_or_goes_on(run: Run, pets: Path) -> None:
+    words = ["train", "--data", pets, "--size", "16", "--out", "r", "--quiet", "--resume", "auto", *TINY]
+    assert run(*words).code == 0 and Path("r/model.safetensors").is_file()
+    Path("r/model.safetensors").unlink()
+    before = Path("r/config.json").stat().st_mtime_ns
+    assert run(*words).code == 0 and Path("r/model.safetensors").is_file()
+    assert Path("r/config.json").stat().st_mtime_ns == before, "it went on"
 
 
 def test_config_file_and_flags(run: Run, pets: Path, tmp_path: Path) -> None:

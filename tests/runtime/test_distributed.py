@@ -1,5 +1,6 @@
 """Two gloo ranks learn what one learns: exactly so for networks without BatchNorm, in float64."""
 
+import json
 import os
 import subprocess
 import sys
@@ -24,18 +25,42 @@ def make(classes):
 """
 
 LEARN = """
-import sys
+import json, os, sys
+from contextlib import contextmanager
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
+from torchloupe.runtime import distributed
+from torchloupe.training.journal import Journal
+
+@contextmanager
+def watched(seen):
+    \"\"\"Note over how many pictures a measurement was summed up, on all ranks.\"\"\"
+    add_up = distributed.add_up
+    def noted(values):
+        result = add_up(values)
+        seen.append(int(result[2]))
+        return result
+    distributed.add_up = noted
+    yield
+    distributed.add_up = add_up
+
 from torchloupe.training.config import TrainConfig
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.training.loop import train
 
-out, model, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-config = TrainConfig(model=model, epochs=2, batch=20, optimizer="sgd", lr=0.05, cutout=3, seed=3)
-train(shapes(train=60, test=15, size=size), config, out, device="cpu")
+out, model, size, batch, test = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
+config = TrainConfig(model=model, epochs=2, batch=batch, optimizer="sgd", lr=0.05, cutout=3, seed=3)
+counted = []
+measure = Journal._measure
+def measured(self, network, split):
+    with watched(counted):
+        return measure(self, network, split)
+Journal._measure = measured
+train(shapes(train=min(60, max(11, 9 * batch)), test=test, size=size), config, out, device="cpu")
+if int(os.environ.get("RANK", 0)) == 0:
+    (out / "counted.json").write_text(json.dumps(counted))
 """
 
 
@@ -49,11 +74,21 @@ def learn(ranks: int, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("batch", "test"),
+    [
+        pytest.param(20, 499, id="even shares"),
+        pytest.param(7, 15, id="shares of 4 and 3"),
+        pytest.param(1, 11, id="a rank without pictures"),
+    ],
+)
+def test_two_ranks_learn_what_one_learns(tmp_path: Path, batch: int, test: int) -> None:
     (tmp_path / "net.py").write_text(NET)
     model = f"{tmp_path / 'net.py'}:make"
     for ranks in (1, 2):
-        learn(ranks, str(tmp_path / f"r{ranks}"), model, "16")
+        learn(ranks, str(tmp_path / f"r{ranks}"), model, "16", str(batch), str(test))
+        counted = json.loads((tmp_path / f"r{ranks}" / "counted.json").read_text())
+        assert set(counted) == {test}, "each picture counts once"
     one, two = (read_tensors(tmp_path / f"r{ranks}" / "model.safetensors")[0] for ranks in (1, 2))
     start = read_tensors(tmp_path / "r1/snapshots/epoch-0.safetensors")[0]
     for name, tensor in one.items():
@@ -68,7 +103,7 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
 
 
 def test_a_network_with_unused_parameters_learns_on_two_ranks(tmp_path: Path) -> None:
-    learn(2, str(tmp_path / "r"), "study", "32")
+    learn(2, str(tmp_path / "r"), "study", "32", "20", "15")
     start, end = (
         read_tensors(tmp_path / "r" / name)[0] for name in ("snapshots/epoch-0.safetensors", "model.safetensors")
     )

@@ -178,7 +178,7 @@ def attempt(out, step, delay):
         done = [0]
         threading.Thread(target=strike, daemon=True).start()
         listener = Listener(step=lambda step, *_: done.__setitem__(0, step))
-        torchloupe.training.loop.train(data, config, out, device="cpu", resume=True, listener=listener)
+        torchloupe.training.loop.train(data, config, out, device="cpu", resume="auto", listener=listener)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
@@ -222,6 +222,24 @@ def test_divergence_stops_and_keeps_the_last_good_state(data: Dataset, tmp_path:
         tensors, _ = read_tensors(state)
         assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
     assert not (tmp_path / "r" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("batch", "world"), [(1, 1), (3, 2)])
+def test_one_picture_of_8_pixels_at_a_time_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, world: int
+) -> None:
+    monkeypatch.setattr("torchloupe.runtime.distributed.world", lambda: world)
+    small, config = shapes(train=20, test=10, size=8), replace(SMALL, batch=batch)
+    with pytest.raises(UsageError, match=r"one picture of 8 x 8 at a time: .*BatchNorm.* --batch") as refused:
+        prepare(small, config, torch.device("cpu"))
+    assert "\n" not in str(refused.value)
+    prepare(small, replace(SMALL, batch=2 * world), torch.device("cpu"))
+    prepare(shapes(train=20, test=10, size=32), config, torch.device("cpu"))
+    with pytest.raises(UsageError, match="one picture of 8 x 8"):
+        prepare(shapes(train=20, test=10, size=32), replace(config, low_size=8, low_until=0.5), torch.device("cpu"))
+    net = tmp_path / "net.py"
+    net.write_text(DROPOUT)
+    prepare(small, replace(config, model=f"{net}:make"), torch.device("cpu"))
 
 
 def test_holdout_is_taken_from_train_and_the_test_split_stays_unread(data: Dataset, tmp_path: Path) -> None:

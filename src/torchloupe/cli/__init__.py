@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from torchloupe.errors import ChangedCodeWarning, LoupeError, SmallerBatchWarning, did_you_mean, in_one_line
+from torchloupe.runtime import signals
 
 NOTED = (ChangedCodeWarning, SmallerBatchWarning)
 """Warnings that are told in one line."""
@@ -45,7 +46,7 @@ EPILOG = """\b
 MODEL is cifar10 (comes with the package), a run folder, 'last', RUN@EPOCH,
 a .safetensors file, or file.py:factory.
 Exit codes: 0 done, 2 usage, 3 data, 4 checkpoint or model, 5 disk or memory,
-6 training diverged, 130 Ctrl-C, 143 terminated. --debug shows the traceback."""
+6 training diverged, 130 Ctrl-C, 143 terminated (SIGTERM), 129 (SIGHUP). --debug shows the traceback."""
 
 
 class LazyGroup(click.Group):
@@ -92,15 +93,16 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     if debug:
         words.remove("--debug")
-    try:
-        with warnings.catch_warnings():
-            _tell_of_changed_code()
-            code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
-    except BaseException as error:
-        if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
-            raise
-        sys.exit(_explain(error))
-    sys.exit(code if isinstance(code, int) else 0)
+    with signals.handled():
+        try:
+            with warnings.catch_warnings():
+                _tell_of_changed_code()
+                code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
+        except BaseException as error:
+            if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
+                raise
+            sys.exit(_explain(error))
+        sys.exit(code if isinstance(code, int) else 0)
 
 
 def _tell_of_changed_code() -> None:
@@ -120,6 +122,8 @@ def _tell_of_changed_code() -> None:
 
 def _explain(error: BaseException) -> int:
     """Tell an error in one sentence; returns the exit code."""
+    if isinstance(error, signals.Stop):
+        click.echo("Stopped.", err=True)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, click.exceptions.Exit):

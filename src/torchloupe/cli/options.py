@@ -174,6 +174,14 @@ def load_data(
     return dataset
 
 
+def find_data(word: str, console: Console, *, offline: bool = False) -> tuple[str, str]:
+    """Return the name of a data set, and the word to load it by; what is missing is downloaded, with a progress bar."""
+    from torchloupe import data
+
+    with console.progress("looking for pictures") as tick:
+        return data.find(word, offline=offline, say=_teller(console), progress=tick)
+
+
 def study(network: "Network", options: dict[str, Any], console: Console, *, read: bool = True) -> "Subject":
     """Return the network with its data; those of `--data` are read at once (unless not `read`), or downloaded.
 

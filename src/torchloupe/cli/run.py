@@ -3,14 +3,18 @@
 import time
 import webbrowser
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, loading, quiet, stack
+from torchloupe.cli.options import DATA_HELP, device, find_data, how_to_load, load_data, loading, quiet, stack
 from torchloupe.cli.report import seconds
+from torchloupe.runs.folder import check_free, is_begun
+from torchloupe.runs.request import begun_with, requested
+from torchloupe.runs.writing import writing
 from torchloupe.runtime.console import Console, duration, print_result
 from torchloupe.training.config import PRESETS, TrainConfig, configure, decided_by
 
@@ -35,17 +39,27 @@ def run(**options: Any) -> None:
 
     Called again, it goes on where it was stopped, and makes nothing again that is there and unchanged.
     """
-    from torchloupe.pipeline import report_path
-
     budget = seconds(options["budget"])  # refused now, not after the training
     console = Console(options["quiet"])
     began = time.monotonic()
-    out, config, dataset, resume = _begin(options, console)
-    _stage("train", partial(_train, out, config, dataset, resume, options, console), console)
-    _stage("test", partial(_test, out, dataset, options, console), console)
-    del dataset  # the report reads them again, for all that it measures
-    _stage("report", partial(_report, out, budget, options, console), console)
-    path = report_path(out)
+    out, word = options["out"], options["data"]
+    if out is None:
+        name, word = find_data(word, console, offline=options["offline"])
+        out = _folder(options, name)
+    with writing(out):
+        config, resume = _begin(out, options)
+        if resume:
+            options["window"] = options["window"] or begun_with(out)
+        with requested(out, asdict(config), word, options["window"]):
+            from torchloupe.pipeline import check_data, report_path  # torch comes with it, after the run is on the disk
+
+            dataset = load_data(word, console, size=config.size, **how_to_load(options))
+            check_data(out, dataset)
+            _stage("train", partial(_train, out, config, dataset, resume, options, console), console)
+        _stage("test", partial(_test, out, dataset, options, console), console)
+        del dataset  # the report reads them again, for all that it measures
+        _stage("report", partial(_report, out, budget, options, console), console)
+        path = report_path(out)
     console.say(f"\nAll in {duration(time.monotonic() - began)}. Open it in any browser, offline:")
     print_result(str(path))
     if options["opened"] and path is not None:
@@ -60,26 +74,20 @@ def _stage(name: str, stage: Callable[[], str | None], console: Console) -> None
     console.say(why_not or f"{name}: {duration(time.monotonic() - start)}")
 
 
-def _begin(options: dict[str, Any], console: Console) -> "tuple[Path, TrainConfig, Dataset, bool]":
-    """Return the run's folder, its settings, its data, and whether it was begun before: then as it was begun."""
-    from torchloupe.cli.options import how_to_load, load_data
-    from torchloupe.pipeline import check_data
-    from torchloupe.training.resume import begun
-
+def _begin(out: Path, options: dict[str, Any]) -> tuple[TrainConfig, bool]:
+    """Return the run's settings, and whether it was begun before: then as it was begun."""
     context, default = click.get_current_context(), click.core.ParameterSource.DEFAULT
     asked = {name: options[name] for name in ("model", "seed") if context.get_parameter_source(name) is not default}
     names = list(asked)
     if context.get_parameter_source("preset") is not default:
         names += [name for name in decided_by(options["preset"]) if name != "model"]
     config = configure(options["preset"], asked)
-    how = how_to_load(options)
-    dataset = load_data(options["data"], console, size=config.size, **how)
-    out = options["out"] or _folder(options, dataset.name)
-    old = begun(out, config, names, options["model"])
-    if old is not None and old.size != config.size:
-        dataset = load_data(options["data"], console, size=old.size, **how)
-    check_data(out, dataset)
-    return out, old or config, dataset, old is not None
+    if not is_begun(out):
+        check_free(out)
+        return config, False
+    from torchloupe.training.resume import begun
+
+    return begun(out, config, names, options["model"]) or config, True
 
 
 def _folder(options: dict[str, Any], data: str) -> Path:

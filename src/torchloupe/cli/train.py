@@ -1,12 +1,12 @@
 """`torchloupe train`."""
 
 import json
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import click
 from torchloupe.cli.options import (
     DATA_HELP,
     device,
+    find_data,
     how_to_load,
     json_,
     load_data,
@@ -22,10 +23,15 @@ from torchloupe.cli.options import (
     numbers,
     of_config,
     quiet,
-    stack,
 )
+from torchloupe.cli.options import stack as joined
 from torchloupe.errors import UsageError
+from torchloupe.runs.folder import check_free, is_begun, to_go_on_with
+from torchloupe.runs.request import begun_on, begun_with, requested
+from torchloupe.runs.writing import writing, writing_new
+from torchloupe.runtime import signals
 from torchloupe.runtime.console import Console, duration, print_result
+from torchloupe.runtime.launched import launched_rank
 from torchloupe.training.config import (
     PRESET_NOTES,
     PRESETS,
@@ -56,9 +62,16 @@ PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name,
 @click.option("--preset", default=None, help=f"{', '.join(PRESETS)} (default: quick); other options change its values.")
 @click.option("--config", "toml", type=click.Path(path_type=Path), help="TOML file with any of these options.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder (default: a new one under runs/).")
-@click.option("--resume", is_flag=True, help="Go on with the run in --out (default: the newest) where it stopped.")
+@click.option(
+    "--resume",
+    type=click.Choice(["run", "auto"]),
+    is_flag=False,
+    flag_value="run",
+    help="Go on with the run in --out (default: the newest) where it stopped. `--resume auto` begins it where there is "
+    "none, for jobs that are queued again.",
+)
 @of_config()
-@stack(device, loading, quiet, json_)
+@joined(device, loading, quiet, json_)
 @click.option(
     "--amp",
     type=click.Choice(["auto", "on", "off"]),
@@ -71,42 +84,50 @@ PRESET_HELP = "\n\n".join(["\b\nPresets:", *(f"\b\n  {name:<6} {note}" for name,
 @click.option("--yes", is_flag=True, help="Do not ask before a long training.")
 def train(**options: Any) -> None:
     """Train a network and write a run folder: weights, metrics, curves, states to go on from."""
-    from torchloupe.runs.folder import check_free, newest_run
-    from torchloupe.training.resume import begun
-
-    launched_rank = int(os.environ.get("RANK", "0"))
-    console = Console(options["quiet"] or options["as_json"] or launched_rank > 0)
+    console = Console(options["quiet"] or options["as_json"] or launched_rank() > 0)
     values = given(options)
     values = {**(_of_file(options["toml"], values.get("model")) if options["toml"] else {}), **values}
     named = {name: values.pop(name, None) for name in ("data", "preset", "out")}
     word, out = named["data"] or "auto", options["out"] or (Path(named["out"]) if named["out"] else None)
     preset = options["preset"] or named["preset"]
     config = configure(preset or "quick", values)
-    old = None
-    if options["resume"]:
-        out = out or newest_run()
-        asked = [*values, *(decided_by(preset) if preset else [])]
-        old = begun(out, config, asked, values.get("model"))
-        config = old or config
-        if old:
-            about = read_json(out / "config.json")["data"]
-            word = named["data"] or str(about["source"])
-            options["window"] = options["window"] or (tuple(about["window"]) if about.get("window") else None)
-    if out is not None and old is None and launched_rank == 0:
-        check_free(out)  # before the data are read
-    dataset = load_data(word, console, size=config.size, **how_to_load(options))
-    done = learn(
-        dataset,
-        config,
-        out,
-        resume=old is not None,
-        console=console,
-        device=options["device"],
-        amp=options["amp"],
-        compiled=options["compiled"],
-        threads=options["threads"],
-        patience=None if options["yes"] else A_WHILE if preset == "study" else LONG,
-    )
+    if options["resume"] == "run":
+        out = to_go_on_with(out)
+    elif options["resume"] and out is None:
+        raise UsageError("--resume auto needs --out: a job that is queued again must find the same folder.")
+    with ExitStack() as stack:
+        if out is None:
+            name, word = find_data(word, console, offline=options["offline"])
+            out = stack.enter_context(writing_new(config.model, name))
+        else:
+            stack.enter_context(writing(out))
+        old = None
+        if options["resume"] and is_begun(out):
+            from torchloupe.training.resume import begun
+
+            asked = [*values, *(decided_by(preset) if preset else [])]
+            old = begun(out, config, asked, values.get("model"))
+            config = old or config
+            word = named["data"] or begun_on(out)
+            options["window"] = options["window"] or begun_with(out)
+        elif launched_rank() == 0:
+            check_free(out)
+        stack.enter_context(
+            requested(out, asdict(config), word, options["window"])
+        )  # before torch is imported and the data are read
+        dataset = load_data(word, console, size=config.size, **how_to_load(options))
+        done = learn(
+            dataset,
+            config,
+            out,
+            resume=old is not None,
+            console=console,
+            device=options["device"],
+            amp=options["amp"],
+            compiled=options["compiled"],
+            threads=options["threads"],
+            patience=None if options["yes"] else A_WHILE if preset == "study" else LONG,
+        )
     if options["as_json"] and done.figures:
         print_result(json.dumps(done.figures))
 
@@ -136,7 +157,7 @@ def _of_file(path: Path, model: str | None) -> dict[str, Any]:
 def learn(
     dataset: "Dataset",
     config: TrainConfig,
-    out: Path | None,
+    out: Path,
     *,
     resume: bool,
     console: Console,
@@ -148,14 +169,12 @@ def learn(
 ) -> "Trained":
     """Say what will be learned, ask if it takes more than `patience` seconds (None: never), learn, and tell of it."""
     from torchloupe import pipeline
-    from torchloupe.runs.folder import new_run
     from torchloupe.runs.metrics import measured_on
     from torchloupe.training.journal import Listener
     from torchloupe.training.loop import Stopped
 
-    out = out or new_run(config.model, dataset.name)
     _introduce(dataset, config, out, console, device, amp, patience)
-    with stopping() as stop, console.progress("training") as tick:
+    with signals.postponed() as stop, console.progress("training") as tick:
         listener = Listener(
             step=lambda step, steps, loss: tick(step, steps),
             epoch=teller(console, measured_on({"holdout": config.holdout}, {"val": dataset.val is not None})),
@@ -175,7 +194,9 @@ def learn(
             )
         except Stopped:
             console.say(f"Stopped; its state is saved. Go on with: torchloupe train --resume --out {out}")
-            raise SystemExit(128 + (stop or [signal.SIGTERM])[0]) from None  # another rank may have heard of it
+            number = stop[0] if stop else signal.SIGTERM  # another rank may have heard of it
+            stop.clear()  # it is told already
+            raise SystemExit(128 + number) from None
     if done.figures:
         console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}, torchloupe pictures {out}")
     return done
@@ -248,21 +269,3 @@ def epoch_line(row: dict[str, Any], other: str) -> str:
         parts.append(f"{other} {row['test_loss']:.3f}  {100 * row['test_accuracy']:.2f} %")
     left = f", {duration(row['eta'])} left" if row["eta"] > 0 else ""
     return "   ".join([*parts, duration(row["seconds"]) + left])
-
-
-@contextmanager
-def stopping() -> Iterator[list[int]]:
-    """Turn Ctrl-C and SIGTERM into a wish to stop after the step; a second Ctrl-C stops at once."""
-    caught: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        if caught and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -103,6 +103,29 @@ def load(
     return _dataset(images, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
 
 
+def find(
+    D: str | Path,
+    *,
+    offline: bool = False,
+    say: Callable[[str], None] = _silent,
+    progress: Progress | None = None,
+) -> tuple[str, str]:
+    """Return the name of a data set, and the word to load it by; downloads what is missing, decodes nothing.
+
+    Raises:
+        DataError: there is nothing.
+
+    >>> find("shapes")
+    ('shapes', 'shapes')
+    """
+    word = str(D)
+    place = _find(word, offline, say, progress or _silent)
+    if place is None:
+        return "shapes", "shapes"
+    name: str = cifar.name_of(place) if cifar.is_official(place) else _late("stem")(place)
+    return name, word if word in WORDS and word != "auto" else str(place)
+
+
 def _find(word: str, offline: bool, say: Callable[[str], None], progress: Progress) -> Path | None:
     """Turn a word or a path into the path of what is to be read; None stands for `shapes`."""
     if word == "shapes":

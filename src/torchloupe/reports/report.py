@@ -28,7 +28,8 @@ from torchloupe.reports.sections.training_film import snapshots, training_film
 from torchloupe.runs.metrics import measured_on
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
-from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.files import atomic_write, sweep
+from torchloupe.runtime.locks import locked
 from torchloupe.runtime.progress import Progress
 
 LARGEST = 15 * 2**20
@@ -72,7 +73,7 @@ def report(
 
     Raises:
         LayerError: a layer that there is not.
-        UsageError: units that are no number above 0.
+        UsageError: units that are no number above 0, or another process is writing this report.
         DataError: data or pictures that cannot be had.
 
     >>> import tempfile
@@ -82,17 +83,21 @@ def report(
     ...     made.size == made.path.stat().st_size
     True
     """
-    studied = subject(model, data)
+    out, studied = Path(out), subject(model, data)
     words = [str(word) for word in ([pictures] if isinstance(pictures, str | Path) else pictures)]
     console = Console(quiet)
-    with console.progress("planning the report"):
-        planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
-    for line in announced(planned, samples):
-        console.say(line)
-    with console.progress("report") as tick:
-        made = write(studied, Path(out), planned, samples, budget=budget, seed=seed, tick=tick)
-    for line in left_out(made):
-        console.say(line)
+    lock = out.with_name(f".{out.name}.lock")
+    with locked(lock, f"the report '{out}' is being written", "name another file with --out"):
+        for folder, begins in ((out.parent, out.name), (report_folder(out), "")):
+            sweep(folder, begins)
+        with console.progress("planning the report"):
+            planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
+        for line in announced(planned, samples):
+            console.say(line)
+        with console.progress("report") as tick:
+            made = write(studied, out, planned, samples, budget=budget, seed=seed, tick=tick)
+        for line in left_out(made):
+            console.say(line)
     return made
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torchloupe.errors import ModelError, short
 from torchloupe.models import LARGEST
+from torchloupe.runs.folder import CONFIG
 from torchloupe.runtime.checks import (
     Fits,
     Schema,
@@ -28,7 +29,6 @@ from torchloupe.runtime.checks import (
 from torchloupe.runtime.files import read_json
 
 SCHEMA = 1
-FILE = "config.json"
 MOST_CLASSES = 1_000_000
 
 
@@ -67,7 +67,7 @@ def read_config(run: Path) -> Config:
     ...
     torchloupe.errors.ModelError: cannot read 'nowhere/config.json': No such file...
     """
-    return parse_config(read_json(run / FILE), run / FILE)
+    return parse_config(read_json(run / CONFIG), run / CONFIG)
 
 
 def parse_config(values: Any, source: str | Path) -> Config:
@@ -112,7 +112,12 @@ def _each_of(low: float, high: float) -> Fits:
     return lambda value: are_numbers(value) and all(low <= number <= high for number in value)
 
 
-def _is_window(value: Any) -> bool:
+def is_window(value: Any) -> bool:
+    """Tell whether a value of a file is a window: two numbers, the lower first.
+
+    >>> is_window([0, 4095]), is_window([1, 1]), is_window("ab")
+    (True, False, False)
+    """
     return are_numbers(value) and len(value) == 2 and bool(value[0] < value[1])
 
 
@@ -138,7 +143,7 @@ DATA: Schema = {
     "crc32": (none_or(is_text), "a text or null"),
     "train": (is_count, "a number of images"),
     "test": (is_count, "a number of images"),
-    "window": (lambda v: v is None or _is_window(v), "two numbers, the lower first, or null"),
+    "window": (lambda v: v is None or is_window(v), "two numbers, the lower first, or null"),
 }
 TRAINING: Schema = {
     "model": (is_text, "the name of a network"),

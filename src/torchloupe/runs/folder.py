@@ -1,14 +1,19 @@
-"""The run folder: where runs live, what a new one is called, what it says of its surroundings."""
+"""The run folder: where runs live, what a new one is called, which may be written to or gone on with."""
 
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.runtime.checks import Schema, first_unfit, is_object, is_text, none_or, within
-from torchloupe.runtime.files import LONGEST_PATH, read_json
+from torchloupe.runtime.files import LONGEST_PATH, PART, read_json
 
 RUNS = Path("runs")
+CONFIG, REQUEST, LOCK = "config.json", "request.json", ".lock"
+"""What a run is; what it was asked for, until then; held by the one who trains in it."""
+NEARBY = 3
+"""Runs that are named where there is none, at most."""
 MOST_THREADS = 4096
 
 
@@ -61,27 +66,72 @@ def newest_run(root: Path = RUNS) -> Path:
     Raises:
         ModelError: there is none.
     """
-    made = [path.parent for path in root.glob("*/config.json")]
+    made = [path.parent for path in root.glob(f"*/{CONFIG}")]
     if not made:
         raise ModelError(f"there is no run under '{root}' yet. Make one with `torchloupe train`.")
-    return max(made, key=lambda folder: max(_when(folder / "model.safetensors"), _when(folder / "config.json")))
+    return max(made, key=_when)
 
 
-def _when(path: Path) -> float:
-    return path.stat().st_mtime if path.exists() else 0.0
+def is_begun(folder: Path) -> bool:
+    """Tell whether a folder holds a run to go on with, be it that it has learned nothing yet.
+
+    >>> is_begun(Path("nowhere"))
+    False
+    """
+    return (folder / CONFIG).is_file() or (folder / REQUEST).is_file()
+
+
+def to_go_on_with(out: Path | None = None, root: Path = RUNS) -> Path:
+    """Return the run to go on with: the one in `out`, or the newest.
+
+    Raises:
+        UsageError: there is none; those nearby are named.
+    """
+    if out is None:
+        begun = _begun(root)
+        if not begun:
+            raise UsageError(f"there is no run under '{root}' to go on with. Begin one with `torchloupe train`.")
+        return begun[0]
+    if is_begun(out):
+        return out
+    raise UsageError(
+        f"there is no run in '{out}' to go on with{_nearby(out, root)} "
+        "To begin one leave --resume out; --resume auto begins or goes on."
+    )
+
+
+def _nearby(out: Path, root: Path) -> str:
+    """Return how a sentence about a run that is not there ends: with the one that may be meant, or with some."""
+    runs = {run.name: run for run in (*_begun(root), *_begun(out.parent))}
+    close = get_close_matches(out.name, runs, n=1)
+    if close:
+        return f"; did you mean '{runs[close[0]]}'?"
+    return f"; there is {', '.join(repr(str(run)) for run in list(runs.values())[:NEARBY])}." if runs else "."
+
+
+def _begun(root: Path) -> list[Path]:
+    """Return the runs in a folder that were begun, the newest first."""
+    folders = [path for path in root.iterdir() if is_begun(path)] if root.is_dir() else []
+    return sorted(folders, key=_when, reverse=True)
+
+
+def _when(run: Path) -> float:
+    """Return when a run was begun or ended, whichever was later."""
+    files = [run / name for name in ("model.safetensors", CONFIG, REQUEST)]
+    return max(file.stat().st_mtime if file.exists() else 0.0 for file in files)
 
 
 def check_free(folder: Path) -> None:
-    """Refuse to write a new run over an old one.
+    """Refuse to write a new run over an old one. One that never got to learning is none.
 
     Raises:
         UsageError: the folder holds a run already, or something else.
     """
-    if (folder / "config.json").exists():
+    if (folder / CONFIG).exists():
         raise UsageError(
             f"'{folder}' already holds a run. Go on with it by --resume, or choose another folder with --out."
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(not _is_nothing(path) for path in folder.iterdir())):
         raise UsageError(f"'{folder}' is not an empty folder. Choose another one with --out.")
 
 
@@ -106,3 +156,8 @@ def read_environment(run: Path) -> dict[str, Any]:
             f"{short(path, LONGEST_PATH)} is damaged: its {name!r} is {short(found[name])}, not {wanted}. Delete it."
         )
     return found
+
+
+def _is_nothing(path: Path) -> bool:
+    """Tell whether a file is a lock, a request, or half written."""
+    return path.name in (LOCK, f"{LOCK}.json", REQUEST) or (path.name.startswith(".") and path.suffix == PART)

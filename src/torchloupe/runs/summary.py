@@ -6,8 +6,8 @@ from typing import Any
 
 from torchloupe.errors import ModelError
 from torchloupe.figures.plots import curves, save_figure
-from torchloupe.runs.config import FILE, read_config
-from torchloupe.runs.folder import RUNS
+from torchloupe.runs.config import read_config
+from torchloupe.runs.folder import CONFIG, RUNS
 from torchloupe.runs.metrics import measured_on, read_metrics
 from torchloupe.runtime.files import atomic_write
 
@@ -24,7 +24,7 @@ def finish(run: Path) -> dict[str, Any]:
     about = {"holdout", "optimizer", "batch", "seed"} - (config["training"] or {}).keys()
     missing = sorted(about | {"name", "train", "test"} - (config["data"] or {}).keys())
     if missing:
-        raise ModelError(f"'{run / FILE}' is not whole: {', '.join(missing)} missing. Was it made by torchloupe?")
+        raise ModelError(f"'{run / CONFIG}' is not whole: {', '.join(missing)} missing. Was it made by torchloupe?")
     rows = read_metrics(run)
     epochs = [row for row in rows if row["kind"] == "epoch"]
     if not epochs:

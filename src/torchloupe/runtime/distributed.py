@@ -34,15 +34,6 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def launched_rank() -> int:
-    """Return the number that `torchrun` gave this process, 0 alone; also before and after they are joined.
-
-    >>> launched_rank()
-    0
-    """
-    return int(os.environ.get("RANK", "0"))
-
-
 @contextmanager
 def group(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that `torchrun` started, if it did; yields this rank's device."""
@@ -69,6 +60,16 @@ def add_up(values: Tensor) -> Tensor:
     if world() > 1:
         dist.all_reduce(values)
     return values
+
+
+def from_first(value: float, device: torch.device) -> float:
+    """Return what rank 0 has; until every rank is here, none goes on.
+
+    >>> from_first(3.0, torch.device("cpu"))
+    3.0
+    """
+    mine = float(value) if rank() == 0 else 0.0
+    return add_up(torch.tensor(mine, device=device)).item()
 
 
 def share_buffers(net: nn.Module) -> None:

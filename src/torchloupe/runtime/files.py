@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,8 @@ DIGITS = 40
 LONGEST_PATH = 250
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Where a text may hold one half of a character that takes two."""
+PART = ".part"
+"""How the name of a file ends that is being written; it begins with a dot and the final name."""
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -76,7 +79,7 @@ def _new_beside(path: Path) -> tuple[int, Path]:
 
     The system takes the umask off its mode. To read the mask one would have to set it, for the whole process.
     """
-    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.part")
+    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{PART}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
     return os.open(new, flags, 0o666), new
 
@@ -139,6 +142,18 @@ def read_file(path: str | Path) -> bytes:
     """
     with open_regular(path) as stream:
         return stream.read()
+
+
+def sweep(folder: Path, *begins: str, older: float = 0.0) -> None:
+    """Remove what `atomic_write` left half written in a folder: files to be called so, and older than so many seconds.
+
+    >>> sweep(Path("nowhere"))
+    """
+    for part in folder.glob(f".*{PART}"):
+        with suppress(OSError):
+            meant = part.name.startswith(tuple(f".{each}" for each in begins or ("",)))
+            if meant and time.time() - part.stat().st_mtime >= older:
+                part.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,10 @@ from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
 from torchloupe.models.network import Network
-from torchloupe.runs import metrics
 from torchloupe.runs.config import read_config
+from torchloupe.runs.folder import CONFIG, to_go_on_with
+from torchloupe.runs.request import forget
+from torchloupe.runs.writing import writing
 from torchloupe.runtime import distributed
 from torchloupe.runtime.device import at_least_float32, autocast, pick_device, precision, process_settings
 from torchloupe.runtime.environment import environment
@@ -50,14 +52,17 @@ def train(
     out: Path,
     *,
     device: str = "auto",
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     amp: str = "auto",
     compiled: bool = False,
     listener: Listener | None = None,
 ) -> Network:
     """Train a network on a data set, write the run folder `out`, return the network in eval mode.
 
+    With `resume` the run in `out` goes on; with "auto" it begins where there is none.
+
     Raises:
+        UsageError: there is no run to go on with, or another training is at it.
         DivergedError: the loss became NaN or ran away; the last good state is kept.
         Stopped: the listener wanted to stop; the state is saved, `resume=True` goes on.
         ModelError, DataError, ResourceError: as told in the sentence.
@@ -69,14 +74,17 @@ def train(
     ...     sorted(path.name for path in Path(folder).iterdir() if path.is_file())
     ['config.json', 'environment.json', 'metrics.jsonl', 'model.safetensors', 'timing.jsonl']
     """
+    if resume is True:
+        to_go_on_with(out)
     config, dataset = (with_its_streams(config, out), with_its_splits(dataset, out)) if resume else (config, dataset)
     with (
+        writing(out),
         process_settings(flush_denormal=True),
         torch.random.fork_rng(),
         distributed.group(pick_device(device)) as place,
     ):
         run = Run(prepare(dataset, config, place), out, place, amp, listener or Listener())
-        return run.go(resume, compiled)
+        return run.go(bool(resume), compiled)
 
 
 class Run:
@@ -103,11 +111,14 @@ class Run:
 
     def go(self, resume: bool, compiled: bool) -> Network:
         """Train from where the run stands to its end."""
-        about = self._load() if resume else None
-        self.journal.open(about)
+        about = self._load() if distributed.from_first(resume, self.device) else None
+        distributed.from_first(self.step, self.device)  # all have read before one writes
         if about is None:
             self._describe()
+        self.journal.open(about)
+        if about is None:
             self._snapshot()
+            self._save()
         few = self._augmented(torch.arange(min(2, self.batch), device=self.device))
         forward = distributed.in_parallel(self.network, few)
         if compiled:
@@ -130,7 +141,7 @@ class Run:
             for place in range(self.step % self.per_epoch, min(self.per_epoch, self.steps - epoch * self.per_epoch)):
                 with self._clock():
                     index = order[place * self.batch : (place + 1) * self.batch]
-                    self._learn(forward, index[distributed.rank() :: distributed.world()])
+                    self._learn(forward, index)
                 self.journal.measure(self.step, self.result, self.seconds)
                 if self.step in self.snapshots:
                     self._snapshot()
@@ -142,15 +153,21 @@ class Run:
                     raise Stopped
 
     def _learn(self, forward: nn.Module, index: Tensor) -> None:
-        """Take one step on the pictures of an index."""
-        factor, labels = rate(self.config, self.step, self.steps), self.labels[index]
+        """Take one step on the pictures of an index, of which each rank takes its share."""
+        n, share = len(index), index[distributed.rank() :: distributed.world()]
+        empty = not len(share)
+        share = index if empty else share  # a rank without pictures goes along on all of them, which count nothing
+        counted = 0 if empty else len(share)
+        factor, labels = rate(self.config, self.step, self.steps), self.labels[share]
         for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             optimizer.zero_grad(set_to_none=True)
         with autocast(self.device, self.amp):
-            logits = at_least_float32(forward(self._augmented(index)))
+            logits = at_least_float32(forward(self._augmented(share)))
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        if counted * distributed.world() != n:  # gradients are averaged over the ranks, and pictures are to count alike
+            loss = loss * (counted * distributed.world() / n)
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()
@@ -160,7 +177,7 @@ class Run:
         with torch.no_grad():
             plain = F.cross_entropy(logits, labels, reduction="sum")  # without smoothing, to compare with the test's
             hits = (logits.argmax(1) == labels).sum().to(plain)
-            sums = torch.stack([plain, hits, torch.full_like(plain, len(labels))])
+            sums = torch.stack([plain, hits, torch.full_like(plain, len(labels))]) * (0 if empty else 1)
         self.journal.step(self.step, self.peaks[0][0] * factor, sums)
         if self.step % FLUSH == 0:
             self.journal.flush()
@@ -222,7 +239,8 @@ class Run:
             multiplied = {"amp": self.amp, "precision": precision(self.device, self.amp)}
             about = {**environment(str(self.device)), "seeds": seeds, "ranks": distributed.world(), **multiplied}
             write_json(self.out / "environment.json", about)
-            write_json(self.out / "config.json", asdict(self.start.about))
+            write_json(self.out / CONFIG, asdict(self.start.about))
+            forget(self.out)
 
 
 def snapshot_steps(per_epoch: int, steps: int) -> set[int]:

@@ -1,5 +1,6 @@
 """What a training starts from: settings with nothing left open, the network, the pictures to learn and to test."""
 
+import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,10 +11,12 @@ from torchloupe.checkpoints.file import build_bare, config_from, fill, read_tens
 from torchloupe.checkpoints.open import find_weights
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
-from torchloupe.errors import DataError, LoupeError, ModelError
+from torchloupe.data.tensors import to_float
+from torchloupe.errors import DataError, LoupeError, ModelError, UsageError
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute, is_reference
 from torchloupe.runs.config import Config
+from torchloupe.runtime import distributed
 from torchloupe.training.chance import seed_for
 from torchloupe.training.config import TrainConfig, resolve
 
@@ -59,6 +62,8 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     bare = bare.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network = wrap(bare, mean=about.mean, std=about.std, size=about.size, classes=about.classes)
     try_out(network, train, config, device)
+    if (config.batch or len(train)) < 2 * distributed.world():  # a rank learns from one picture at a time
+        try_alone(bare, train, config, device)
     return Start(config, about, network, train, test, fast)
 
 
@@ -129,14 +134,38 @@ def fill_body(net: nn.Module, tensors: dict[str, Tensor], source: str, *, same_c
     return set(head.parameters())
 
 
+def try_alone(net: nn.Module, split: Split, config: TrainConfig, device: torch.device) -> None:
+    """Send one picture through a copy of a network that learns, where a step has no more than that.
+
+    Raises:
+        UsageError: its BatchNorm is left with one value a channel, which has no spread.
+    """
+    image = split.images[:1]
+    side = min(image.shape[2:])
+    if config.low_until and 0 < config.low_size < side:
+        image = image[:, :, : config.low_size, : config.low_size]
+        side = config.low_size
+    size = config.size and round(config.size * side / min(split.images.shape[2:]))
+    with torch.random.fork_rng(), torch.no_grad():
+        try:
+            copy.deepcopy(net).train()(to_float(image.to(device), size))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            few = "fewer ranks or a larger --batch" if distributed.world() > 1 else "--batch 2 or more"
+            side = size or side
+            raise UsageError(
+                f"the network {config.model!r} cannot learn from one picture of {side} x {side} at a time: "
+                f"its BatchNorm is left with one value a channel. Take {few}, or larger pictures with --size."
+            ) from None
+
+
 def try_out(network: Network, split: Split, config: TrainConfig, device: torch.device) -> None:
     """Send one picture through, so that an unfit network is told in one sentence before training starts.
 
     Raises:
         ModelError: it fails, or gives another number of outputs than there are classes.
     """
-    from torchloupe.data.tensors import to_float
-
     images = to_float(split.images[:1].to(device), config.size)
     try:
         with torch.no_grad():

@@ -14,7 +14,10 @@ from torchloupe.checkpoints.file import config_from, fill, read_tensors, save_te
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.models.reference import is_reference
-from torchloupe.runs.config import FILE, read_config
+from torchloupe.models.trust import permitted
+from torchloupe.runs.config import read_config
+from torchloupe.runs.folder import CONFIG
+from torchloupe.runs.request import asked_for
 from torchloupe.runtime.checks import Schema, each, first_unfit, is_count, is_figure, is_number, is_object
 from torchloupe.runtime.files import LONGEST_PATH, read_json
 from torchloupe.training.config import TrainConfig, restore
@@ -36,12 +39,17 @@ def begun(out: Path, config: TrainConfig, asked: Iterable[str] = (), model: str 
 
     >>> begun(Path("nowhere"), TrainConfig())
     """
-    if not (out / FILE).is_file():
-        return None
-    own = model is not None and is_reference(model) and is_reference(read_config(out).model)
-    about = config_from(read_json(out / FILE), out / FILE, model if own else None)
     try:
-        old = restore({**(about.training or {}), "model": about.model})
+        if (out / CONFIG).is_file():
+            own = model is not None and is_reference(model) and is_reference(read_config(out).model)
+            about = config_from(read_json(out / CONFIG), out / CONFIG, model if own else None)
+            old = restore({**(about.training or {}), "model": about.model})
+        elif asked_first := asked_for(out):
+            old = restore(asked_first["training"])
+            own = model is not None and is_reference(model) and is_reference(old.model)
+            old = replace(old, model=permitted(old.model, out, given=model if own else None))
+        else:
+            return None
     except UsageError as error:
         raise ModelError(f"'{out}' cannot go on, its settings are damaged: {error}") from None
     for name in asked:
@@ -69,7 +77,7 @@ def with_its_streams(config: TrainConfig, out: Path) -> TrainConfig:
     >>> with_its_streams(TrainConfig(), Path("nowhere")).streams
     2
     """
-    if not (out / FILE).is_file():
+    if not (out / CONFIG).is_file():
         return config
     return replace(config, streams=(read_config(out).training or {}).get("streams", 1))
 
@@ -81,9 +89,9 @@ def with_its_splits(dataset: Dataset, out: Path) -> Dataset:
     >>> with_its_splits(shapes(train=10, test=10), Path("nowhere")).val is None
     True
     """
-    if dataset.val is None or not (out / "config.json").is_file():
+    if dataset.val is None or not (out / CONFIG).is_file():
         return dataset
-    return dataset if (read_json(out / "config.json").get("data") or {}).get("val") else replace(dataset, val=None)
+    return dataset if (read_json(out / CONFIG).get("data") or {}).get("val") else replace(dataset, val=None)
 
 
 def save_state(

@@ -70,6 +70,13 @@ def is_official(path: Path) -> bool:
     return bool(_folders(path)) if path.is_dir() else _layout_of_tar(path) is not None
 
 
+def name_of(path: Path) -> str:
+    """Return the name of the official set that a path holds."""
+    layout = _folders(path)[0][0] if path.is_dir() else _layout_of_tar(path)
+    assert layout is not None, "asked only where `is_official`"
+    return layout.name
+
+
 def read(path: Path, options: Options) -> Pictures:
     """Read an official archive or its unpacked folder.
 
