@@ -51,6 +51,10 @@ class ChangedCodeWarning(UserWarning):
     """The user's own code is not what it was when it ran last."""
 
 
+class BrokenWeightsWarning(UserWarning):
+    """A checkpoint holds NaN or infinity."""
+
+
 def did_you_mean(word: str, known: list[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known word, or an empty string.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from torchloupe.errors import ChangedCodeWarning, LoupeError, did_you_mean
+from torchloupe.errors import BrokenWeightsWarning, ChangedCodeWarning, LoupeError, did_you_mean
 from torchloupe.runtime import signals
 
 
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     with signals.handled():
         try:
             with warnings.catch_warnings():
-                _tell_of_changed_code()
+                _tell_notes()
                 code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
         except BaseException as error:
             if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
@@ -102,17 +102,22 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell_of_changed_code() -> None:
-    """Say in one line where the user's own code is not what it was; all other warnings stay as they are."""
+NOTES = (ChangedCodeWarning, BrokenWeightsWarning)
+"""What is told in one line."""
+
+
+def _tell_notes() -> None:
+    """Say in one line what a user of the command should know; all other warnings stay as they are."""
     other = warnings.showwarning
 
     def tell(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-        if issubclass(category, ChangedCodeWarning):
+        if issubclass(category, NOTES):
             click.echo(f"Note: {message}", err=True)
         else:
             other(message, category, *rest, **named)
 
-    warnings.simplefilter("always", ChangedCodeWarning)
+    for note in NOTES:
+        warnings.simplefilter("always", note)
     warnings.showwarning = tell
 
 
