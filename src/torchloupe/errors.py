@@ -95,6 +95,10 @@ class ChangedCodeWarning(UserWarning):
     """The user's own code is not what it was when it ran last."""
 
 
+class BrokenWeightsWarning(UserWarning):
+    """A checkpoint holds NaN or infinity."""
+
+
 class SmallerBatchWarning(UserWarning):
     """Memory ran out, and work goes on with fewer images at a time."""
 

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import Maker
 from torchloupe.checkpoints.open import open_model
@@ -27,8 +29,9 @@ from torchloupe.reports.report import BUDGET, ReportFile
 from torchloupe.reports.report import report as write_report
 from torchloupe.runs.config import read_config
 from torchloupe.runs.folder import check_free, is_begun, read_environment, to_go_on_with
+from torchloupe.runs.metrics import read_metrics
 from torchloupe.runs.request import requested
-from torchloupe.runs.results import Figures, figures_of, read_figures, write_verdict
+from torchloupe.runs.results import Figures, at_chance, figures_of, read_figures, write_verdict
 from torchloupe.runs.summary import finish
 from torchloupe.runs.writing import writing, writing_new
 from torchloupe.runtime.checks import is_object, is_text
@@ -37,7 +40,8 @@ from torchloupe.runtime.environment import __version__
 from torchloupe.runtime.files import read_json, write_json
 from torchloupe.runtime.launched import launched_rank
 from torchloupe.runtime.progress import Progress
-from torchloupe.training.config import TrainConfig
+from torchloupe.training.advice import learned_nothing
+from torchloupe.training.config import TrainConfig, restore
 from torchloupe.training.journal import Listener
 from torchloupe.training.loop import train as learn
 
@@ -53,7 +57,8 @@ class Trained:
     network: Network
     """In eval mode, on the device that it learned on."""
     figures: dict[str, Any]
-    """Of the last epoch, with the run, its model and data; none on ranks other than the first."""
+    """Of the last epoch, with the run, its model and data, and a `note` where it learned nothing; none on ranks other
+    than the first."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def train(
                 )
         if launched_rank() != 0:
             return Trained(run, network, {})
-        figures = finish(run)
+        figures = {**finish(run), **_note(run, known)}
         keep_statistics(run, known)  # so that images made later look like the data, wherever the run goes
         return Trained(run, network, figures)
 
@@ -129,6 +134,17 @@ def _folder(dataset: Dataset | str | Path, config: TrainConfig, out: str | Path 
         return writing(Path(out))
     name = dataset.name if isinstance(dataset, Dataset) else data_sets.find(dataset)[0]
     return writing_new(config.model, name)
+
+
+def _note(run: Path, dataset: Dataset) -> dict[str, str]:
+    """Say where a training ended no better than guessing."""
+    config = restore(read_json(run / "config.json")["training"])
+    last = read_metrics(run, "epoch")[-1]
+    split = dataset.train if config.holdout or not len(dataset.test) else dataset.test
+    share = config.holdout or 1.0
+    counts = [round(share * n) for n in torch.bincount(split.labels, minlength=len(dataset.classes)).tolist()]
+    accuracy = last.get("test_accuracy", last["train_accuracy"])
+    return {"note": learned_nothing(config, accuracy, last["step"])} if at_chance(accuracy, counts) else {}
 
 
 def _threads_of(run: Path) -> int | None:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from commands import Run, one_sentence
+from torchloupe.checkpoints.file import read_tensors, save_tensors
+from torchloupe.checkpoints.open import load
+from torchloupe.errors import BrokenWeightsWarning
 from torchloupe.runs.writing import writing
 from torchloupe.runtime.locks import locked
 
@@ -127,3 +130,27 @@ def test_an_error_at_the_beginning_leaves_what_was_there(run: Run, monkeypatch: 
 def test_run_is_on_the_disk_before_its_data_are_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Interrupted(monkeypatch)(run, "run", "--data", "shapes", "--seed", "7", "--out", "r") == 130
     assert json.loads(Path("r/request.json").read_text())["training"]["seed"] == 7
+
+
+@pytest.mark.parametrize("rate", ["100", "1e6"])
+def test_a_training_that_learned_nothing_says_so_and_why(run: Run, rate: str) -> None:
+    words = ("train", "--data", "shapes", "--size", "8", "--device", "cpu", "--steps", "30", "--batch", "50")
+    ended = run(*words, "--low-size", "0", "--lr", rate, "--out", "r")
+    if ended.code == 6:
+        assert "Try a lower rate, with another --out: --lr 0.1." in ended.err
+        return
+    assert ended.code == 0, ended.err
+    assert f"no better than guessing: --lr {float(rate):.4g} is far above what works. Try --lr 0.1." in ended.err
+
+
+def test_weights_that_are_no_numbers_are_told_wherever_they_are_opened(run: Run) -> None:
+    assert run("train", *TINY, "--out", "r", "--quiet").code == 0
+    tensors, about = read_tensors(Path("r/model.safetensors"))
+    tensors["fc.weight"][0, 0] = float("nan")
+    save_tensors(Path("r/model.safetensors"), tensors, about)
+    for words in (("test", "r"), ("show", "filters", "r", "--layer", "conv1"), ("layers", "r")):
+        ended = run(*words, "--device", "cpu")
+        assert ended.code == 0, ended.err
+        assert ended.err.count("Note: the weights in 'r/model.safetensors' hold NaN or infinity (fc.weight)") == 1
+    with pytest.warns(BrokenWeightsWarning, match="NaN"):
+        load("r")

@@ -1,7 +1,7 @@
 """Our checkpoints: safetensors with one metadata key of sorted JSON. A checkpoint alone rebuilds its model."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,16 @@ def build_bare(config: Config) -> nn.Module:
     if is_reference(config.model):
         return build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments)
     return build(config.model, len(config.classes), **config.arguments)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that hold NaN or infinity.
+
+    >>> import torch
+    >>> not_finite({"a": torch.ones(2), "b": torch.tensor([1.0, torch.nan])})
+    ['b']
+    """
+    return [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
 
 
 def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:

@@ -1,15 +1,16 @@
 """MODEL: one word that names a network in every command and in `torchloupe.load`."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import Maker, build_bare, fill, load_model
-from torchloupe.errors import ModelError, UsageError, did_you_mean
+from torchloupe.checkpoints.file import Maker, build_bare, fill, load_model, not_finite
+from torchloupe.errors import BrokenWeightsWarning, ModelError, UsageError, did_you_mean
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute
 from torchloupe.runs.config import MOST_CLASSES, Config
@@ -110,12 +111,22 @@ def open_model(
         return loaded
     path = find_weights(word)
     network, config = load_model(path, model)
+    _tell_broken(network, path)
     folder = path.parent.parent if path.parent.name == "snapshots" else path.parent
     run = folder if (folder / "config.json").is_file() else None
     title = path.stem if run is None else _title(run, path)
     final = run is not None and path == run / "model.safetensors"
     network.origin = Origin(_shipped_as(path) or str(run if final else path), {}, config, run, title, model)
     return Loaded(network, config, run, title)
+
+
+def _tell_broken(net: nn.Module, path: Path) -> None:
+    """Warn of weights that are no numbers: all that is made of them means nothing."""
+    broken = not_finite(net.state_dict())
+    if broken:
+        more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        text = f"the weights in '{path}' hold NaN or infinity ({broken[0]}{more}), as after a training that diverged: "
+        warnings.warn(BrokenWeightsWarning(text + "no result of this network means anything."), stacklevel=3)
 
 
 def _title(run: Path, path: Path) -> str:
@@ -237,6 +248,7 @@ def _from_factory(
     net = build_bare(config)
     if weights is not None:
         fill(net, read_weights(Path(weights)), str(weights), word)
+        _tell_broken(net, Path(weights))
     network = wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes)
     return Loaded(network, config, None, word)
 

@@ -11,11 +11,15 @@ from typing import Any
 
 import click
 
-from torchloupe.errors import ChangedCodeWarning, LoupeError, SmallerBatchWarning, did_you_mean, in_one_line
+from torchloupe.errors import (
+    BrokenWeightsWarning,
+    ChangedCodeWarning,
+    LoupeError,
+    SmallerBatchWarning,
+    did_you_mean,
+    in_one_line,
+)
 from torchloupe.runtime import signals
-
-NOTED = (ChangedCodeWarning, SmallerBatchWarning)
-"""Warnings that are told in one line."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     with signals.handled():
         try:
             with warnings.catch_warnings():
-                _tell_of_changed_code()
+                _tell_notes()
                 code = group.main(args=words, prog_name="torchloupe", standalone_mode=False)
         except BaseException as error:
             if debug and not isinstance(error, SystemExit | click.exceptions.Exit):
@@ -105,18 +109,22 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell_of_changed_code() -> None:
-    """Say in one line where the user's own code is not what it was; all other warnings stay as they are."""
+NOTES = (ChangedCodeWarning, BrokenWeightsWarning, SmallerBatchWarning)
+"""What is told in one line."""
+
+
+def _tell_notes() -> None:
+    """Say in one line what a user of the command should know; all other warnings stay as they are."""
     other = warnings.showwarning
 
     def tell(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
-        if issubclass(category, NOTED):
+        if issubclass(category, NOTES):
             click.echo(f"Note: {in_one_line(str(message))}", err=True)
         else:
             other(message, category, *rest, **named)
 
-    for each in NOTED:
-        warnings.simplefilter("always", each)
+    for note in NOTES:
+        warnings.simplefilter("always", note)
     warnings.showwarning = tell
 
 

@@ -198,6 +198,8 @@ def learn(
             stop.clear()  # it is told already
             raise SystemExit(128 + number) from None
     if done.figures:
+        if "note" in done.figures:
+            console.say(f"Note: {done.figures['note']}")
         console.say(f"\nCurves: {out / 'curves.png'}\nNext: torchloupe test {out}, torchloupe pictures {out}")
     return done
 

@@ -162,10 +162,18 @@ def near_chance(evaluation: Evaluation) -> bool:
     >>> near_chance(judge(torch.eye(2).log(), torch.tensor([0, 0]), ["cat", "dog"]))
     True
     """
-    n, guess = max(1, len(evaluation.labels)), 1 / len(evaluation.classes)
-    counts = evaluation.confusion.sum(1)
-    guess = max(guess, (counts.max() / n).item())
-    return evaluation.accuracy < guess + min(3 * math.sqrt(guess * (1 - guess) / n), guess / 2)
+    return at_chance(evaluation.accuracy, evaluation.confusion.sum(1).tolist())
+
+
+def at_chance(accuracy: float, counts: Sequence[int]) -> bool:
+    """Tell the same of an accuracy on so many images of each class.
+
+    >>> at_chance(0.12, [50, 50, 50, 50]), at_chance(0.9, [50, 50, 50, 50])
+    (True, False)
+    """
+    n = max(1, sum(counts))
+    guess = max(1 / max(1, len(counts)), max(counts, default=0) / n)
+    return accuracy < guess + min(3 * math.sqrt(guess * (1 - guess) / n), guess / 2)
 
 
 def write_predictions(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:

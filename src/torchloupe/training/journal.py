@@ -13,11 +13,11 @@ from torch import Tensor
 
 from torchloupe.data.dataset import Split
 from torchloupe.data.subsets import sample, take
-from torchloupe.errors import DivergedError
 from torchloupe.evaluation.accuracy import judge, predict
 from torchloupe.models.network import Network
 from torchloupe.runs import metrics
 from torchloupe.runtime import distributed
+from torchloupe.training.advice import diverged
 from torchloupe.training.chance import seed_for
 from torchloupe.training.prepare import Start
 
@@ -92,10 +92,7 @@ class Journal:
         self._write([{**row, "loss": loss, "accuracy": hits} for row, (loss, hits) in zip(rows, means, strict=True)])
         self.loss = sum(loss for loss, _ in means) / len(means)
         if not math.isfinite(self.loss) or self.loss > 10 * math.log(max(2, len(self.start.about.classes))) + 10:
-            raise DivergedError(
-                f"training diverged: the loss is {self.loss:.3g}. The last good state is kept in '{self.out}'. "
-                f"Try a lower rate, --lr {(self.start.config.lr or 0.1) / 4:.2g}, and check --mean and --std."
-            )
+            raise diverged(self.start.config, self.out, f"the loss is {self.loss:.3g}")
 
     def measure(self, step: int, network: Network, seconds: float) -> None:
         """Measure the probe and, at an epoch's end, all test pictures, where they are due."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import build_bare, config_from, fill, read_tensors
+from torchloupe.checkpoints.file import build_bare, config_from, fill, not_finite, read_tensors
 from torchloupe.checkpoints.open import find_weights
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
@@ -48,6 +48,8 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     if config.weights is not None:  # kept as a path: by the time it is resumed, `last` is another run
         path = find_weights(config.weights).resolve()
         tensors, said = read_tensors(path)
+        if broken := not_finite(tensors):
+            raise ModelError(f"the weights in '{path}' hold NaN or infinity ({broken[0]}): start from others.")
         named = None if config.model == TrainConfig.model else config.model
         old, config = config_from(said, path, named), replace(config, weights=str(path))
         config = replace(config, size=config.size or old.size, mean=config.mean or old.mean, std=config.std or old.std)
