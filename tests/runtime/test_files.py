@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from torchloupe.errors import ResourceError
-from torchloupe.runtime.files import atomic_write
+from torchloupe.runtime.files import atomic_write, sweep
 
 
 def fail(number: int) -> Callable[..., None]:
@@ -45,16 +47,18 @@ def test_full_disk_keeps_the_old_file(target: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
-def test_other_errors_and_interrupts_pass_and_leave_nothing(
-    target: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_other_errors_and_interrupts_leave_nothing(target: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for stop, kind in ((fail(errno.EIO), OSError), (interrupt, KeyboardInterrupt)):
+    for stop, kind, said in (
+        (fail(errno.EIO), ResourceError, "input/output error. Check the disk"),
+        (fail(errno.EACCES), ResourceError, "permission denied. Check the permissions"),
+        (interrupt, KeyboardInterrupt, ""),
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(step, stop)
-            with pytest.raises(kind):
+            with pytest.raises(kind, match=said):
                 atomic_write(target, b"new")
         assert only(target) == b"old"
 
@@ -76,6 +80,34 @@ def test_data_is_on_disk_before_it_gets_its_name(target: Path, monkeypatch: pyte
     monkeypatch.setattr(Path, "replace", note_replace)
     atomic_write(target, b"newer")
     assert done == ["file of 5", "rename", "folder"]
+    assert only(target) == b"newer"
+
+
+WRITER = """
+import os, sys, time
+from pathlib import Path
+from torchloupe.runtime import files
+handle, new = files._new_beside(Path(sys.argv[1]))
+print(new.name, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there an open file cannot be removed")
+def test_what_the_dead_left_is_swept_and_what_the_living_write_is_not(target: Path) -> None:
+    words = [sys.executable, "-c", WRITER, str(target)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        part = target.with_name(writer.stdout.readline().strip())
+        foreign = target.with_name(".b.txt.0123456789abcdef.part")
+        foreign.write_bytes(b"of another file")
+        atomic_write(target, b"new")
+        assert part.exists(), "its writer lives"
+        writer.kill()
+        writer.wait()
+        atomic_write(target, b"newer")
+        assert not part.exists() and foreign.exists() and target.read_bytes() == b"newer"
+    sweep(target.parent)
     assert only(target) == b"newer"
 
 
@@ -120,7 +152,7 @@ def test_a_read_only_folder_is_told_and_left_alone(target: Path) -> None:
     try:
         if os.access(target.parent, os.W_OK):
             pytest.skip("this user may write anywhere")
-        with pytest.raises(PermissionError):
+        with pytest.raises(ResourceError, match="permission denied"):
             atomic_write(target, b"new")
         assert only(target) == b"old"
     finally:
@@ -128,6 +160,6 @@ def test_a_read_only_folder_is_told_and_left_alone(target: Path) -> None:
 
 
 def test_a_file_where_a_folder_should_be(target: Path) -> None:
-    with pytest.raises(OSError, match=r"a\.txt"):
+    with pytest.raises(ResourceError, match=r"a\.txt"):
         atomic_write(target / "b.txt", b"new")
     assert only(target) == b"old"

@@ -1,6 +1,5 @@
 """The command line: one row a command, loaded when it is called, so that `--help` imports neither torch nor rich."""
 
-import errno
 import gc
 import importlib
 import os
@@ -165,11 +164,12 @@ def _tell_usage(error: click.ClickException) -> None:
 def _sentence(error: BaseException) -> tuple[str, int]:
     if isinstance(error, LoupeError):
         return str(error), error.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.filename or 'while writing'}). Free some space and run it again.", 5
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"'{error.filename}': {(error.strerror or str(error)).lower()}. Check the path and its permissions.", 5
-    if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error).lower():
+    from torchloupe.runtime.files import refused
+    from torchloupe.runtime.memory import is_out_of_memory
+
+    if isinstance(error, OSError) and error.errno is not None:
+        return (f"'{error.filename}': " if error.filename is not None else "") + refused(error), 5
+    if is_out_of_memory(error):
         return "there is too little memory. Try a smaller --batch or --size.", 5
     cause = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {cause}. This is a bug in torchloupe; --debug shows where.", 1

@@ -35,6 +35,7 @@ from torchloupe.runtime.checks import (
     is_object,
     is_text,
     none_or,
+    within,
 )
 from torchloupe.runtime.files import read_json, write_json
 

@@ -88,8 +88,7 @@ def report(
     console = Console(quiet)
     lock = out.with_name(f".{out.name}.lock")
     with locked(lock, f"the report '{out}' is being written", "name another file with --out"):
-        for folder, begins in ((out.parent, out.name), (report_folder(out), "")):
-            sweep(folder, begins)
+        sweep(report_folder(out))
         with console.progress("planning the report"):
             planned, samples = prepare(studied, pictures=words, layers=layers, units=units, budget=budget, seed=seed)
         for line in announced(planned, samples):

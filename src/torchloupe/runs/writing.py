@@ -9,15 +9,6 @@ from torchloupe.runtime import files
 from torchloupe.runtime.launched import launched_rank
 from torchloupe.runtime.locks import BusyError, locked
 
-ABANDONED = 3600.0
-"""Seconds after which a half-written file that anyone may have begun is nobody's: writing one takes moments."""
-OWN = {
-    "": ("config.json", "environment.json", "request.json", "model.safetensors", "curves.", "README.md", ".lock.json"),
-    "state": ("step-",),
-    "snapshots": ("epoch-",),
-}
-"""How files begin, folder by folder, that only the training of a run writes."""
-
 
 @contextmanager
 def writing(run: Path) -> Iterator[Path]:
@@ -47,11 +38,9 @@ def writing_new(model: str, data: str, root: Path = RUNS) -> Iterator[Path]:
 
 
 def sweep(run: Path) -> None:
-    """Remove what was left half written in a run; whoever calls it holds the run.
+    """Remove what was left half written in a run.
 
     >>> sweep(Path("nowhere"))
     """
-    for place, begins in OWN.items():
-        files.sweep(run / place, *begins)
     for folder in {part.parent for part in run.rglob(f".*{files.PART}")}:
-        files.sweep(folder, older=ABANDONED)
+        files.sweep(folder)

@@ -7,6 +7,7 @@ import re
 import secrets
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,8 @@ DIGITS = 40
 LONGEST_PATH = 250
 HALF = re.compile(r"\\u[dD][89a-fA-F]")
 """Where a text may hold one half of a character that takes two."""
+ABANDONED = 3600.0
+"""Seconds after which a half-written file is nobody's where the system cannot say so: writing one takes moments."""
 PART = ".part"
 """How the name of a file ends that is being written; it begins with a dot and the final name."""
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -27,10 +30,11 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """Write bytes to `path` so that a crash at any moment leaves the old file or the new one.
 
-    Temp file beside it, fsync, rename, fsync of the folder. Folders are made as needed.
+    Temp file beside it, fsync, rename, fsync of the folder. Folders are made as needed. What a process that died left
+    half written of the same file is removed.
 
     Raises:
-        ResourceError: the disk is full.
+        ResourceError: the disk is full, or refuses it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -40,9 +44,12 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """
     path = Path(path)
     temporary: Path | None = None
+    held = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, _begin(path))
         handle, temporary = _new_beside(path)
+        held = os.dup(handle) if os.name == "posix" else -1  # until it has its name, it is being written
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()
@@ -51,14 +58,12 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
         temporary = None
         sync_folder(path.parent)
     except OSError as error:
-        if error.errno in NO_SPACE:
-            raise ResourceError(
-                f"cannot write '{path}': the disk is full ({error.strerror}). Free some space and run it again."
-            ) from error
-        raise
+        raise ResourceError(f"cannot write '{path}': {refused(error)}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if held >= 0:
+            os.close(held)
 
 
 def sync_folder(folder: Path) -> None:
@@ -79,9 +84,31 @@ def _new_beside(path: Path) -> tuple[int, Path]:
 
     The system takes the umask off its mode. To read the mask one would have to set it, for the whole process.
     """
-    new = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}{PART}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)  # Windows would translate line ends
-    return os.open(new, flags, 0o666), new
+    while True:
+        new = path.with_name(f".{_begin(path)}{secrets.token_hex(8)}{PART}")
+        handle = os.open(new, flags, 0o666)
+        if not _hold(handle) or os.fstat(handle).st_nlink:  # else it was swept before it was held
+            return handle, new
+        os.close(handle)
+
+
+def _begin(path: Path) -> str:
+    """Return how the names of a file's temporary files begin, after the dot."""
+    return f"{path.name[:40]}."
+
+
+def _hold(handle: int, *, wait: bool = True) -> bool:
+    """Mark an open file as being written, while its process lives; False where another does so, or none can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: there an open file cannot be removed
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
 
 
 KINDS = {
@@ -144,16 +171,43 @@ def read_file(path: str | Path) -> bytes:
         return stream.read()
 
 
-def sweep(folder: Path, *begins: str, older: float = 0.0) -> None:
-    """Remove what `atomic_write` left half written in a folder: files to be called so, and older than so many seconds.
+def sweep(folder: Path, *begins: str) -> None:
+    """Remove what `atomic_write` left half written in a folder, of files whose names begin so.
+
+    What is being written stays; where the system cannot say so (some network disks), what is younger than an hour.
 
     >>> sweep(Path("nowhere"))
     """
     for part in folder.glob(f".*{PART}"):
-        with suppress(OSError):
-            meant = part.name.startswith(tuple(f".{each}" for each in begins or ("",)))
-            if meant and time.time() - part.stat().st_mtime >= older:
-                part.unlink()
+        if part.name.startswith(tuple(f".{each}" for each in begins or ("",))):
+            with suppress(OSError):
+                _sweep(part)
+
+
+def _sweep(part: Path) -> None:
+    if os.name != "posix":
+        part.unlink()
+        return
+    handle = os.open(part, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if _hold(handle, wait=False) or time.time() - part.stat().st_mtime > ABANDONED:
+            part.unlink()
+    finally:
+        os.close(handle)
+
+
+def refused(error: OSError) -> str:
+    """Say why the system refuses to write, and what helps.
+
+    >>> refused(OSError(errno.EACCES, "Permission denied"))
+    'permission denied. Check the permissions, or choose another place with --out.'
+    """
+    cause = (error.strerror or str(error)).lower()
+    if error.errno in NO_SPACE:
+        return f"the disk is full ({cause}). Free some space and run it again."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{cause}. Check the permissions, or choose another place with --out."
+    return f"{cause}. Check the disk and the path, and run it again."
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -101,7 +101,7 @@ def maximize(
     shifts: bool = True,
     seed: int = 0,
     statistics: ImageStatistics | None = None,
-    best: Float[Tensor, "channels"] | None = None,
+    best: Float[Tensor, " channels"] | None = None,
     progress: Progress | None = None,
 ) -> Maximization:
     """Look for the pictures that drive units most, from noise or from photographs.

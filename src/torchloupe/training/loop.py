@@ -21,6 +21,7 @@ from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
 from torchloupe.models.network import Network
+from torchloupe.runs import metrics
 from torchloupe.runs.config import read_config
 from torchloupe.runs.folder import CONFIG, to_go_on_with
 from torchloupe.runs.request import forget
