@@ -212,7 +212,7 @@ def test_missing_counters_of_batches_are_let_pass(tmp_path: Path) -> None:
 
 def test_names_in_a_file_cannot_steer_the_terminal(tmp_path: Path) -> None:
     torch.save({**trained().state_dict(), "\x1b[2Jgone": torch.ones(1)}, tmp_path / "a.pt")
-    assert "unexpected: ?[2Jgone" in str(bring(tmp_path / "a.pt")[0])
+    assert "unexpected: ·[2Jgone" in str(bring(tmp_path / "a.pt")[0])
 
 
 def test_another_network(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_other_errors_and_interrupts_leave_nothing(target: Path, monkeypatch: py
     for stop, kind, said in (
         (fail(errno.EIO), ResourceError, "input/output error. Check the disk"),
         (fail(errno.EACCES), ResourceError, "permission denied. Check the permissions"),
-        (interrupt, KeyboardInterrupt, ""),
+        (interrupt, KeyboardInterrupt, None),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(step, stop)

@@ -96,7 +96,7 @@ def layers_of(
         room = most - 1 - len(ends)
         chosen = {inner[i * len(inner) // room] for i in range(room)} | set(ends)
         omitted.append(
-            f"{len(found) - len(chosen)} of {len(found)} layers are left out, evenly; name those you want with --layers."
+            f"{len(found) - len(chosen)} of {len(found)} layers are left out, evenly; name those you want by --layers."
         )
         found = [name for name in found if name in chosen]
     return (*found, OUTPUT), tuple(omitted)

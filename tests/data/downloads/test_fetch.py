@@ -136,7 +136,7 @@ def test_two_wrong_mirrors_that_break_off_come_to_an_end(server: BadServer, tmp_
 def test_all_failed_names_every_reason(server: BadServer, tmp_path: Path) -> None:
     ways = ["html", "missing", "busy", "wrong", "shorter", "loop", "wrong-total", "redirects-to-ftp"]
     with pytest.raises(DataError) as caught:
-        fetch(server, tmp_path, *ways)
+        fetch(server, tmp_path, *ways, patience=Patience(connect=30, silence=30, pause=0))
     for reason in (
         "a web page instead of the file",
         "status 404",
