@@ -15,7 +15,7 @@ from torchloupe.runtime.files import parse_json, read_json
 
 STEP = {"kind": "step", "step": 1, "epoch": 0.5, "lr": 0.1, "loss": 2.0, "accuracy": 0.25}
 GOOD = json.dumps(STEP)
-ROWS = {
+ROWS: dict[str, str | bytes] = {
     "no JSON": "{",
     "a list": "[1]",
     "no kind": json.dumps({"step": 1}),

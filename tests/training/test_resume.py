@@ -44,6 +44,7 @@ DAMAGES: dict[str, Change] = {
     "strides that overlap": lambda tensors, about: about["strides"].update({MOMENTUM: [1, 1]}),
     "no chance": lambda tensors, about: tensors.pop("chance/torch"),
     "a short chance": lambda tensors, about: tensors.update({"chance/torch": torch.zeros(3, dtype=torch.uint8)}),
+    "a chance of other numbers": lambda tensors, about: tensors["chance/torch"].fill_(255),
     "a parameter too many": lambda tensors, about: tensors.update({"optimizer/0/99/momentum": torch.zeros(2)}),
     "a parameter without a number": lambda tensors, about: tensors.update({"optimizer/0/x/momentum": torch.zeros(2)}),
     "a momentum of another size": lambda tensors, about: (
