@@ -127,6 +127,16 @@ def test_methods_know_tensors_only() -> None:
         assert not called & {"print", "open"}, file
 
 
+def test_one_place_prints() -> None:
+    """What a file says may steer a terminal: `runtime/console.py` makes it visible, for results and for messages."""
+    for file, tree in FILES.items():
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        names = {func.id for func in calls if isinstance(func, ast.Name)}
+        parts = {func.attr for func in calls if isinstance(func, ast.Attribute)}
+        assert "print" not in names or file == "runtime/console.py", file
+        assert not parts & {"echo", "secho"} or file == "cli/__init__.py", file
+
+
 def test_figures_know_no_method() -> None:
     for file, tree in FILES.items():
         if room(file) == "figures":

@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 import torchloupe
 from contract import FAST, net, split
 from contract import images as batch
-from torchloupe.errors import LayerError
+from torchloupe.data.dataset import Split
+from torchloupe.errors import LayerError, LoupeError
 from torchloupe.inspection.catalog import METHODS, Method, load_function
 from torchloupe.inspection.result import tensors_of
 from torchloupe.inspection.run import run
+from torchloupe.models.network import Network, wrap
 
 ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
 
@@ -162,6 +164,111 @@ def test_float32_is_close_to_float64(row: Method) -> None:
         torch.testing.assert_close(
             rough[name].double() / scale, tensor.double() / scale, rtol=0, atol=2e-3, equal_nan=True
         )
+
+
+def plain(colors: int = 3, classes: int = 4, side: int = 19) -> Network:
+    """A network for images of any size and number of colors."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = [nn.Conv2d(colors, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU()]
+        bare = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes))
+    return wrap(bare, mean=[0.5] * colors, std=[0.25] * colors, size=side, classes=classes)
+
+
+def some(n: int, colors: int, height: int, width: int) -> Tensor:
+    return torch.rand(n, colors, height, width, generator=torch.Generator().manual_seed(3))
+
+
+def changed(change: Callable[[nn.Module], object]) -> Network:
+    model = net(torch.float32)
+    with torch.no_grad():
+        change(model)
+    return model
+
+
+def silence(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.weight)
+            nn.init.constant_(module.bias, -1)
+
+
+def poison(value: float) -> Callable[[nn.Module], object]:
+    return lambda model: model.get_parameter("conv1.weight").view(-1)[:1].fill_(value)
+
+
+def stretch(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.mul_(1e20)
+
+
+ODD: dict[str, tuple[Callable[[], Network], Tensor]] = {
+    "black": (lambda: net(torch.float32), torch.zeros(2, 3, 19, 19)),
+    "white": (lambda: net(torch.float32), torch.ones(2, 3, 19, 19)),
+    "gray, as it begins": (lambda: net(torch.float32), torch.full((2, 3, 19, 19), 0.5)),
+    "dead layers": (lambda: changed(silence), some(2, 3, 19, 19)),
+    "one image": (lambda: net(torch.float32), some(1, 3, 19, 19)),
+    "one class": (lambda: plain(classes=1), some(2, 3, 19, 19)),
+    "one pixel": (lambda: plain(side=1), some(2, 3, 1, 1)),
+    "one pixel, with pooling": (lambda: net(torch.float32), some(2, 3, 1, 1)),
+    "one line": (plain, some(2, 3, 1, 19)),
+    "large and oblong": (lambda: plain(side=160), some(1, 3, 160, 121)),
+    "1 color": (lambda: plain(1), some(2, 1, 19, 19)),
+    "5 colors": (lambda: plain(5), some(2, 5, 19, 19)),
+}
+"""What is odd and has an answer: a network, and images for it."""
+FOURTH = torch.tensor([4])
+REFUSED: dict[str, tuple[Callable[[], Network], Tensor, str]] = {
+    "NaN in an image": (
+        lambda: net(torch.float32),
+        some(2, 3, 19, 19).index_fill(3, torch.tensor([4]), torch.nan),
+        "NaN",
+    ),
+    "infinity in an image": (
+        lambda: net(torch.float32),
+        some(2, 3, 19, 19).index_fill(3, torch.tensor([4]), torch.inf),
+        "inf",
+    ),
+    "no image": (lambda: net(torch.float32), some(0, 3, 19, 19), "no pictures|has none"),
+    "NaN among the weights": (lambda: changed(poison(torch.nan)), some(2, 3, 19, 19), "conv1.weight' hold NaN"),
+    "infinity among the weights": (lambda: changed(poison(torch.inf)), some(2, 3, 19, 19), "conv1.weight' hold NaN"),
+    "weights that overflow": (lambda: changed(stretch), some(2, 3, 19, 19), "become NaN or infinite"),
+}
+"""What has none, and what is said."""
+
+
+def given(row: Method, images: Tensor) -> Any:
+    if row.takes != "dataset":
+        return images if row.takes in ("pictures", "start") else None
+    pixels = (255 * images.nan_to_num(posinf=1)).to(torch.uint8)
+    return Split(pixels, torch.zeros(len(images), dtype=torch.int64), tuple(f"{i}.png" for i in range(len(images))))
+
+
+@pytest.mark.parametrize("case", ODD)
+@ROWS
+def test_odd_images_and_networks_have_an_answer(row: Method, case: str) -> None:
+    """Finite, and it can be drawn; where a number has no meaning it is NaN, and the result's class says so."""
+    make, images = ODD[case]
+    one = {"channels": [0]} if row.channels else {}
+    made = run(row.name, make(), None, given(row, images), **{**one, **FAST.get(row.name, {})})
+    assert made.sheets()
+    for name, tensor in floats(made.result):
+        meaningless = name.rpartition(".")[2] in ("spread", "best", "ratio", "error", "psnr")
+        assert meaningless or tensor.isfinite().all(), name
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@ROWS
+def test_what_has_no_answer_is_told_in_one_sentence(row: Method, case: str) -> None:
+    make, images, said = REFUSED[case]
+    if row.takes == "nothing" and "image" in case:
+        pytest.skip("looks at no image")
+    if row.takes == "dataset" and case in ("NaN in an image", "infinity in an image"):
+        pytest.skip("images of bytes hold neither")
+    one = {"channels": [0]} if row.channels else {}
+    with pytest.raises(LoupeError, match=said) as raised:
+        run(row.name, make(), None, given(row, images), **{**one, **FAST.get(row.name, {})})
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 300
 
 
 @ROWS

@@ -35,7 +35,7 @@ from torchloupe.inspection.subject import subject
 from torchloupe.reports.report import prepare
 from torchloupe.reports.sections.performance import performance, training_curves, training_facts
 from torchloupe.reports.sections.training_film import snapshots
-from torchloupe.training.config import configure
+from torchloupe.training.config import configure, resolve
 from torchloupe.training.optimizers import build_optimizers
 from torchloupe.training.resume import begun, load_state
 from torture import mutants
@@ -123,7 +123,7 @@ def of_json(data: bytes, chance: random.Random) -> bytes:
     """Change a JSON file."""
     try:
         value = json.loads(data)
-    except ValueError:  # changed twice
+    except (ValueError, RecursionError):  # changed twice
         return data
     value = mutants.mutated(value, chance)
     for _ in range(chance.choice((0, 0, 0, 1, 3))):
@@ -222,7 +222,8 @@ def resumed(ground: Ground, run: Path) -> None:
     config = begun(run, configure("quick", {}))
     assert config is not None
     bare = load(ground.whole).bare
-    load_state(run / "state", bare, build_optimizers(bare, config), None)
+    optimizers = build_optimizers(bare, resolve(config, ours=True, images=12))
+    load_state(run / "state", bare, optimizers, None)
 
 
 def trained_on(ground: Ground, run: Path) -> object:

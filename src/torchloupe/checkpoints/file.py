@@ -21,6 +21,8 @@ from torchloupe.runs.config import Config, parse_config
 from torchloupe.runtime.files import LONGEST_PATH, atomic_write, check_regular, parse_json
 
 KEY = "torchloupe"
+MOST_AXES = 16
+"""Of a tensor in a file; torch itself cannot work with more than 64."""
 COLORS = 3
 """Channels of the pictures that our own networks take."""
 Maker = str | Callable[..., nn.Module] | nn.Module
@@ -87,6 +89,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         cause = "no such file" if isinstance(error, FileNotFoundError) else f"not a whole safetensors file ({error})"
         raise ModelError(f"cannot read {place}: {cause}. Check the path, or save it again.") from None
+    if any(tensor.ndim > MOST_AXES for tensor in tensors.values()):
+        raise ModelError(f"{place} holds a tensor of more than {MOST_AXES} axes. Was it made by torchloupe?")
     try:
         return tensors, parse_json(about)
     except ValueError as error:

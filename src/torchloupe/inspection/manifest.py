@@ -6,6 +6,7 @@ The file may come from a stranger: every field is checked here, in one place, be
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -211,7 +212,7 @@ def _is_file_name(value: Any) -> bool:
     """Tell whether a word names an image beside the JSON, and nothing anywhere else."""
     if not is_text(value) or PurePosixPath(value).name != value or PureWindowsPath(value).name != value:
         return False
-    return is_image_name(value)
+    return is_image_name(value) and not any(unicodedata.category(letter) == "Cc" for letter in value)
 
 
 def is_image_name(name: str) -> bool:

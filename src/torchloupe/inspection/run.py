@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset
-from torchloupe.errors import UsageError, did_you_mean
+from torchloupe.errors import ModelError, UsageError, did_you_mean, short
 from torchloupe.inspection.catalog import METHODS, Method, find_method, load_function
 from torchloupe.inspection.inputs import Images, colored, from_anything, from_split, need_data, top_count, unasked
 from torchloupe.inspection.manifest import EACH_IMAGE, plain
@@ -21,6 +21,11 @@ from torchloupe.inspection.subject import Subject, subject
 from torchloupe.runtime.console import Console
 from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
+
+NO_IMAGES = "there are no pictures to look at: name some (--pictures, images=…) or a data set (--data)."
+SHOWN = ("weight", "strength", "maps", "pictures", "signal", "history", "activation", "shifted")
+"""Fields of results that are numbers whatever is looked at; NaN elsewhere has a meaning of its own, which the result
+says: the error of a silent layer, the spread of one copy."""
 
 
 def run(
@@ -42,6 +47,7 @@ def run(
 
     Raises:
         UsageError: an unknown method or setting, or no pictures and no data to take some from.
+        ModelError: what the network gives is NaN or infinite.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -69,12 +75,29 @@ def run(
         arguments["images"] = taken.images
     elif method.takes == "dataset":
         arguments["dataset"] = _split(studied, images)
+    if taken is not None and not taken.images.numel():
+        raise UsageError(NO_IMAGES)
     told = _needs(method, studied, wanted, arguments, progress)
     compute = load_function(method.compute)
     if "progress" in inspect.signature(compute).parameters:
         arguments["progress"] = progress
     result = halving(lambda: compute(studied.model, wanted, **arguments), name)
+    if unfit := next((key for key in SHOWN if not _is_finite(getattr(result, key, None))), None):
+        raise ModelError(f"{method.name} of layer {result.layer!r} finds no numbers ({unfit}): {_why(studied.model)}")
     return Result(method, result, studied, taken, seed=seed, channels=channels, settings=settings, told=told)
+
+
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or not value.is_floating_point() or bool(value.isfinite().all())
+
+
+def _why(model: nn.Module) -> str:
+    """Say why a network's answer is NaN or infinite, and what to do."""
+    bad = [name for name, tensor in model.state_dict().items() if not _is_finite(tensor)]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        return f"the weights {short(bad[0])}{more} hold NaN or infinity. Take a checkpoint from before that, RUN@EPOCH."
+    return "inside the network they become NaN or infinite. Look at the layers before it, or use double precision."
 
 
 def _check(method: Method, settings: dict[str, Any]) -> None:
@@ -137,7 +160,7 @@ def images_to_inspect(studied: Subject, images: Any = None, seed: int = 0) -> Im
         return colored(from_anything(images, known, studied.size, studied.window), studied.model)
     found = unasked(studied.dataset(), seed, studied.size)
     if found is None:
-        raise UsageError("there are no pictures to look at: name some (--pictures, images=…) or a data set (--data).")
+        raise UsageError(NO_IMAGES)
     return colored(found, studied.model)
 
 

@@ -67,7 +67,7 @@ class Console:
         >>> Console(quiet=True).box("hello")
         """
         width = min(shutil.get_terminal_size().columns, 100) - 4
-        lines = [part for line in text.splitlines() for part in (textwrap.wrap(line, width) or [""])]
+        lines = [part for line in _visible(text).splitlines() for part in (textwrap.wrap(line, width) or [""])]
         wide = max(map(len, lines), default=0)
         bars = "─" * (wide + 2)
         self.say("\n".join([f"╭{bars}╮", *(f"│ {line:<{wide}} │" for line in lines), f"╰{bars}╯"]))

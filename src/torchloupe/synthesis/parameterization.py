@@ -194,5 +194,7 @@ def smooth(numbers: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     gain = torch.exp(-(rows**2 + columns**2) * (min(height, width) / BLOBS) ** 2)
     soft = torch.fft.irfft2(torch.fft.rfft2(numbers) * gain, s=(height, width))
     strength = numbers.new_tensor(STRENGTHS).repeat(len(numbers))[: len(numbers), None, None, None]
-    blobs: Tensor = strength * soft / natural(soft).std((1, 2, 3), keepdim=True).clamp(min=1e-30)
+    blobs: Tensor = strength * soft
+    if soft[0].numel() > 1:  # one number does not spread
+        blobs = blobs / natural(soft).std((1, 2, 3), keepdim=True).clamp(min=1e-30)
     return blobs

@@ -186,9 +186,11 @@ def check_state(tensors: dict[str, Tensor], about: Any, optimizers: list[Optimiz
         raise ModelError(f"{said}: {', '.join(missing) if is_object(about) else 'all'} missing.")
     if unfit := first_unfit(about, STATE):
         raise ModelError(f"{said}: its {unfit[0]!r} is {short(about[unfit[0]])}, not {unfit[1]}.")
-    chance = tensors.get("chance/torch")
-    if chance is None or chance.dtype != torch.uint8 or chance.shape != torch.get_rng_state().shape:
-        raise ModelError(f"{said}: where chance stood is missing.")
+    for device in ("torch", *(["cuda"] if torch.cuda.is_available() and "chance/cuda" in tensors else [])):
+        try:
+            torch.Generator("cpu" if device == "torch" else device).set_state(tensors[f"chance/{device}"])
+        except (KeyError, RuntimeError, TypeError):
+            raise ModelError(f"{said}: where chance stood is missing.") from None
     for number, optimizer in enumerate(optimizers):
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         prefix = f"optimizer/{number}/"

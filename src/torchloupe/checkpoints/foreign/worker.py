@@ -25,6 +25,8 @@ from torchloupe.checkpoints.foreign.pick import pick
 
 MAGIC = 0x1950A86A20F9469CFC6C
 ROOM = 2**30
+EXPANDED = 2**26
+"""Bytes of tensors that a file may grow to, however small it is: views that repeat their numbers."""
 
 
 class Foreign(NamedTuple):
@@ -66,8 +68,8 @@ def convert(source: Path, folder: Path) -> dict[str, Any]:
         if not tensors:
             raise UnreadableError("holds no tensors by name. Save the network's state_dict()")
         total = sum(math.prod(t.size) * WIDTHS[t.dtype] for t in tensors.values())
-        if total > max(ROOM, 4 * source.stat().st_size):
-            raise UnreadableError(f"would grow to {total / ROOM:.0f} GiB of tensors")
+        if total > max(EXPANDED, 4 * source.stat().st_size):
+            raise UnreadableError(f"would grow to {total / 2**20:,.0f} MiB of tensors")
         _write(folder / "tensors.safetensors", tensors, foreign.data)
     return {"entry": trail, "ignored": ignored, "unknown": sorted(foreign.unknown)}
 
