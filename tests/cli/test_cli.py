@@ -475,7 +475,7 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(pets: Path, tmp_path: Path, nu
         "torchloupe",
         "train",
         "--steps",
-        "80",
+        "300",
         "--low-size",
         "0",
         "--model",
@@ -484,12 +484,12 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(pets: Path, tmp_path: Path, nu
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         log = tmp_path / "r" / "metrics.jsonl"
-        for _ in range(600):
+        for _ in range(12_000):
             if process.poll() is not None or (log.exists() and log.read_bytes()):
                 break
             time.sleep(0.05)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=600)[1]
     assert process.returncode == code, said
     assert "torchloupe train --resume --out r" in said and "Traceback" not in said
     assert not (tmp_path / "r" / "model.safetensors").exists()
@@ -507,10 +507,10 @@ def test_stopped_by_a_signal_it_says_how_to_go_on(pets: Path, tmp_path: Path, nu
         "cpu",
         "--quiet",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line).get("step") for line in log.read_text().splitlines() if '"kind": "step"' in line]
-    assert steps == list(range(1, 81))
+    assert steps == list(range(1, 301))
 
 
 def test_a_run_is_not_told_what_it_knows(run: Run, trained: Path) -> None:

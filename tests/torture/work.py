@@ -49,7 +49,7 @@ def shown(out: str = "run/pictures/a.png") -> Callable[[], None]:
 
 def reported() -> Callable[[], None]:
     """Write a report of the run, of little."""
-    words = ("--layers", "conv1", "--units", 1, "--budget", "1s", "--pictures", "test:0", "--device", "cpu", "--quiet")
+    words = ("--layers", "conv1", "--units", 1, "--budget", "none", "--pictures", "test:0", "--device", "cpu", "--quiet")
     return command("report", "run", *words)
 
 
