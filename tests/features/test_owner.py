@@ -113,8 +113,9 @@ def test_hooks_wait_for_the_owner(hooked: Callable[[nn.Module], Any]) -> None:
 
     thread = threading.Thread(target=other)
     with frozen_eval(model):
+        own = hooks_of(model)
         thread.start()
-        assert not entered.wait(0.2) and not hooks_of(model)
+        assert not entered.wait(0.2) and hooks_of(model) == own
     assert entered.wait(60)
     thread.join()
 

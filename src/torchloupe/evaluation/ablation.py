@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import UsageError
-from torchloupe.features.hooks import as_maps, frozen_eval, intervene
+from torchloupe.features.hooks import as_maps, frozen_eval, intervene, one_at_a_time
 from torchloupe.features.trace import Call, at_once, channel_list, example, placed, resolve, trace
+from torchloupe.models.layout import laid_out
 from torchloupe.runtime.device import at_least_float32, autocast
 from torchloupe.runtime.progress import Progress
 
@@ -139,7 +140,8 @@ def ablate(
     asked = channel_list(channels, counts.get(name) or 0, name)
     right, shared = None, True
     with frozen_eval(model), torch.no_grad(), autocast(example.device, amp):
-        right = _all(_Shared(model, name, example, len(asked)), images, labels, asked, size, progress)
+        if not one_at_a_time(model, example):  # else copies would change one another
+            right = _all(_Shared(model, name, example, len(asked)), images, labels, asked, size, progress)
         if right is None:
             shared = False
             right = _all(_Single(model, name, example), images, labels, asked, size, progress)
@@ -221,7 +223,7 @@ def _all(
     rows = []
     for start in range(0, len(images), way.batch):
         batch = placed(way.model, to_float(images[start : start + way.batch], size))
-        batch = batch.contiguous(memory_format=torch.channels_last)
+        batch = laid_out(way.model, batch)
         own = at_least_float32(way.model(batch))
         parts = [own[None]]
         for first in range(0, len(channels), way.at_once):

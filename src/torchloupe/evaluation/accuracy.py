@@ -11,6 +11,10 @@ from torch.nn import functional as F
 
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, did_you_mean
+from torchloupe.features.hooks import one_at_a_time
+from torchloupe.features.owner import random_state_restored, reseed
+from torchloupe.features.trace import placed
+from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 from torchloupe.runtime.device import at_least_float32, autocast
 from torchloupe.runtime.memory import halving, smaller
@@ -135,7 +139,8 @@ def predict(
 ) -> Float[Tensor, "n classes"]:
     """Return the log-probabilities of uint8 pictures; `flip` averages the mirrored picture's probabilities in.
 
-    The network runs on the device that it is on, in the mode that it is in.
+    The network runs on the device that it is on, in the mode that it is in; one picture at a time where its answer to
+    one depends on the others. Chance in it is the same in every pass.
 
     >>> from torchloupe import load
     >>> predict(load("resnet20", classes=3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).exp().sum().round()
@@ -156,11 +161,14 @@ def _predict(
     progress: Progress | None,
 ) -> Float[Tensor, "n classes"]:
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    if not network.training and len(images) and one_at_a_time(network, placed(network, to_float(images[:1], size))):
+        batch = 1
     done = []
     for start in range(0, len(images), batch):
         prepared = to_float(images[start : start + batch].to(device), size)
-        prepared = prepared.contiguous(memory_format=torch.channels_last)
-        with autocast(device, amp):
+        prepared = laid_out(network, prepared)
+        with random_state_restored(), autocast(device, amp):
+            reseed()
             logits = at_least_float32(network(prepared)).log_softmax(1)
             if flip:
                 logits = torch.logaddexp(logits, at_least_float32(network(prepared.flip(3))).log_softmax(1)) - math.log(

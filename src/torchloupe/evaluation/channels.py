@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchloupe.data.tensors import to_float
 from torchloupe.features.hooks import OUTPUT, as_maps, first_tensor, frozen_eval, observe
 from torchloupe.features.trace import at_once, placed, trace
+from torchloupe.models.layout import laid_out
 from torchloupe.runtime.progress import Progress
 
 LIVE = 0.01
@@ -135,7 +136,7 @@ def health(
         for start in range(0, len(images), step):  # `take` reads it
             seen.clear()
             prepared = placed(model, to_float(images[start : start + step], size))
-            logits = first_tensor(model(prepared.contiguous(memory_format=torch.channels_last)))
+            logits = first_tensor(model(laid_out(model, prepared)))
             if OUTPUT in wanted and logits is not None and OUTPUT not in seen:
                 take(OUTPUT, as_maps(logits, model, OUTPUT, image.shape[2:]))
             if progress is not None:

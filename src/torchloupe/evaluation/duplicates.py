@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchloupe.data.tensors import to_float
 from torchloupe.features.hooks import as_maps, frozen_eval, observe
 from torchloupe.features.trace import at_once, placed
+from torchloupe.models.layout import laid_out
 
 ALIKE = 0.95
 """Two channels are near-duplicates if their maps correlate at least so much."""
@@ -89,5 +90,5 @@ def nearest(
         for start in range(0, len(images), step):
             seen.clear()
             batch = placed(model, to_float(images[start : start + step], size))
-            model(batch.contiguous(memory_format=torch.channels_last))
+            model(laid_out(model, batch))
     return {name: each.nearest() for name, each in pairs.items()}

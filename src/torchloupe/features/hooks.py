@@ -10,14 +10,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, ModelError
+from torchloupe.features.company import depends_on_company
 from torchloupe.features.names import layer_name
-from torchloupe.features.owner import exclusive, random_state_restored
+from torchloupe.features.owner import exclusive, random_state_restored, reseed
+from torchloupe.features.remembered import Remembered
+from torchloupe.models.layout import laid_out, memory_format
 from torchloupe.models.network import Network
 
 OUTPUT = "output"
@@ -36,11 +40,12 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network in eval mode with `requires_grad` off for its parameters, and restore it afterwards.
 
     Gradients with respect to the input are enabled, inside `no_grad` and `inference_mode` as well. Restored are the
-    mode of each module, the flag of each parameter, the check of a `Network`, and torch's global random generators.
+    mode of each module, the flag of each parameter, the check of a `Network`, and the global random generators. Every
+    pass inside begins alike: with what the network remembered before (see `remembered`), and the same chance.
     Other threads that enter the same network wait (see `owner.exclusive`); plain predictions do not.
 
     Raises:
-        ModelError: the network was made under `inference_mode`.
+        ModelError: the network was made under `inference_mode`, or changes its own weights.
 
     >>> net = nn.Sequential(nn.Dropout())
     >>> with torch.no_grad(), frozen_eval(net):
@@ -64,7 +69,8 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
                 parameter.requires_grad_(False)
             if isinstance(model, Network):
                 model.check = False
-            yield model
+            with _alike(model):
+                yield model
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -72,6 +78,38 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
                 parameter.requires_grad_(flag)
             if isinstance(model, Network):
                 model.check = checked
+
+
+_REMEMBERED: "WeakKeyDictionary[nn.Module, Remembered]" = WeakKeyDictionary()
+"""The state at the outermost `frozen_eval` of each network that is in one."""
+
+
+@contextmanager
+def _alike(model: nn.Module) -> Iterator[None]:
+    """Let every pass of this thread begin with the same state and the same chance; the state is put back at the end."""
+    bare = model.bare if isinstance(model, Network) else model
+    known = _REMEMBERED.get(bare)
+    if known is not None:  # within another
+        known.restore()
+        yield
+        return
+    before = _REMEMBERED[bare] = Remembered(bare)
+
+    def begin(module: nn.Module, inputs: Any) -> None:
+        before.restore()
+        reseed()
+
+    handle = None
+    if not isinstance(model, torch.jit.ScriptModule):
+        handle = model.register_forward_pre_hook(_this_thread_only(begin))
+    try:
+        reseed()
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+        del _REMEMBERED[bare]
+        before.restore()
 
 
 def _this_thread_only(hook: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,7 +296,8 @@ def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) 
     """Return the activations of a layer for a batch of images, channels first, with their gradient graph.
 
     Of a layer that is called several times it is the first call; the forward pass stops there. A vector `[b, n]` comes
-    as n maps of 1 x 1; `output` names the logits. Call it inside `frozen_eval`.
+    as n maps of 1 x 1; `output` names the logits. A network whose answer depends on what else is in the batch sees one
+    picture at a time. Call it inside `frozen_eval`.
 
     Raises:
         LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
@@ -269,22 +308,73 @@ def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) 
     ...     activations(net, "0", torch.rand(2, 3, 5, 5)).shape
     torch.Size([2, 8, 3, 3])
     """
+    if len(images) > 1 and one_at_a_time(model, images[:1], layer):
+        return torch.cat([_activations(model, layer, image[None]) for image in images])
+    return _activations(model, layer, images)
+
+
+def _activations(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     if is_output(model, layer):
-        out = first_tensor(model(_own(images)))
+        out = first_tensor(model(_own(model, images)))
         if out is None:
             raise LayerError("the network puts out no tensor.")
         return as_maps(_reachable(out, images, layer), model, layer, images.shape[2:])
     with capture(model, layer) as seen:
-        model(_own(images))
+        model(_own(model, images))
     if layer not in seen:
         raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
     module = model.get_submodule(layer_name(model, layer))
     return as_maps(_reachable(seen[layer], images, layer), module, layer, images.shape[2:])
 
 
-def _own(images: Tensor) -> Tensor:
-    """Copy pictures, since a network may work in place, in the order of memory that convolutions are quick with."""
-    return images.clone(memory_format=torch.channels_last)
+def _own(model: nn.Module, images: Tensor) -> Tensor:
+    """Copy pictures, since a network may work in place, in the order of memory that it is given them in."""
+    return images.clone(memory_format=memory_format(model))
+
+
+_ALONE: "WeakKeyDictionary[nn.Module, dict[Any, bool | None]]" = WeakKeyDictionary()
+"""Which networks that still live see one picture at a time; None where the whole of one does not run."""
+
+
+def one_at_a_time(model: nn.Module, image: Float[Tensor, "b c h w"], layer: str = "") -> bool:
+    """Tell whether a network must see each picture alone: its answer depends on what else is in the batch.
+
+    Of a network that does not run to its end only what runs up to `layer` counts.
+
+    >>> one_at_a_time(nn.BatchNorm2d(3, track_running_stats=False), torch.rand(1, 3, 4, 4))
+    True
+    """
+    bare = model.bare if isinstance(model, Network) else model
+    if type(bare).__module__.startswith("torchloupe.models."):
+        return False
+    about = (tuple(image.shape[1:]), image.dtype, tuple(map(id, bare.modules())))
+    known = _ALONE.setdefault(bare, {})
+    if about not in known:
+        try:
+            known[about] = _depends(model, image[:1].detach(), "")
+        except Exception:  # whatever it raises behind the layer; what it raises before is raised again
+            known[about] = None
+    if known[about] is None and (*about, layer) not in known:
+        known[*about, layer] = _depends(model, image[:1].detach(), layer)
+    return bool(known[about] if known[about] is not None else known[*about, layer])
+
+
+def _depends(model: nn.Module, image: Tensor, layer: str) -> bool:
+    def run(images: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
+            found.setdefault(name, output.clone())
+            return name == layer
+
+        with observe(model, see):
+            out = first_tensor(model(laid_out(model, images)))
+            if out is not None:
+                found[""] = out
+        return found
+
+    with frozen_eval(model), torch.no_grad():
+        return depends_on_company(run, image)
 
 
 def _reachable(output: Tensor, images: Tensor, layer: str) -> Tensor:

@@ -1,15 +1,18 @@
-"""One thread at a time in a network, and one at a time at torch's global random generators.
+"""One thread at a time in a network, and one at a time at the global random generators.
 
 A method switches the network's modules to eval mode, freezes its parameters and hooks its layers. All of that is shared
 by every thread that holds the network, so that a server's requests must not do it at once.
 """
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,13 +42,20 @@ def exclusive(model: nn.Module) -> Iterator[None]:
         yield
 
 
+CHANCE = 0x6C6F757065
+"""What the chance in a network (dropout that stays on, say) starts from in every pass of a method."""
+
+_States = tuple[tuple[Tensor, ...], Any, Any]
+"""Of torch's generators (CPU, then each GPU), of Python's and of NumPy's."""
+
+
 class _Inside:
     """The threads inside `random_state_restored`, and the states that the first of them found."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.threads: Counter[int] = Counter()
-        self.found: tuple[Tensor, ...] = ()
+        self.found: _States = ((), None, None)
 
 
 _INSIDE = _Inside()
@@ -53,7 +63,7 @@ _INSIDE = _Inside()
 
 @contextmanager
 def random_state_restored() -> Iterator[None]:
-    """Put torch's global generators (CPU and CUDA) back at the end.
+    """Put the global generators of torch (CPU and CUDA), Python and NumPy back at the end.
 
     Where several threads are inside at once, the last one to leave puts back what the first one found: each by itself
     would put back what another had drawn from meanwhile.
@@ -104,12 +114,32 @@ def seeded(seed: int) -> Iterator[None]:
             _restore(found)
 
 
-def _states() -> tuple[Tensor, ...]:
+def reseed() -> None:
+    """Begin the global generators of torch, Python and NumPy anew, as every pass of a method does.
+
+    >>> with random_state_restored():
+    ...     reseed()
+    ...     first = torch.rand(1)
+    ...     reseed()
+    ...     bool(first == torch.rand(1))
+    True
+    """
+    with _INSIDE.lock:  # not while another thread draws from a seed
+        torch.manual_seed(CHANCE)
+        random.seed(CHANCE)
+        np.random.seed(CHANCE & 0xFFFFFFFF)
+
+
+def _states() -> _States:
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
-    return torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices)
+    drawn = (torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in devices))
+    return drawn, random.getstate(), np.random.get_state()
 
 
-def _restore(states: tuple[Tensor, ...]) -> None:
-    torch.set_rng_state(states[0])
-    for device, state in enumerate(states[1:]):
+def _restore(states: _States) -> None:
+    drawn, plain, numpys = states
+    torch.set_rng_state(drawn[0])
+    for device, state in enumerate(drawn[1:]):
         torch.cuda.set_rng_state(state, device)
+    random.setstate(plain)
+    np.random.set_state(numpys)

@@ -106,7 +106,7 @@ def _ranked(
     with frozen_eval(model), torch.no_grad():
         for start in range(0, len(images), step):
             batch = placed(model, to_float(images[start : start + step], size))
-            features = activations(model, layer, batch.contiguous(memory_format=torch.channels_last))
+            features = activations(model, layer, batch)
             if best is None:
                 asked = channel_list(channels, features.shape[1], layer)
                 width = features.shape[3]

@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, UsageError
-from torchloupe.features.hooks import OUTPUT, channels_last, frozen_eval, is_output, observe
+from torchloupe.features.hooks import OUTPUT, channels_last, frozen_eval, is_output, observe, one_at_a_time
 from torchloupe.features.names import layer_name
+from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 from torchloupe.runtime.memory import smaller
 
@@ -102,7 +103,7 @@ def trace(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None, until
     image = example(model) if image is None else placed(model, image)
     height, width = image.shape[2:]
     with frozen_eval(model), torch.no_grad(), observe(model, see):
-        model(image.clone())  # a network may work in place
+        model(laid_out(model, image.clone()))  # a network may work in place
     return list(calls.values())
 
 
@@ -188,12 +189,14 @@ AT_MOST = 128
 def at_once(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"], room: int = BYTES) -> int:
     """Return how many pictures of that size may go forwards and backwards to a layer (a resolved name) at once.
 
-    Fewer once memory ran out: see `runtime.memory`.
+    Fewer once memory ran out: see `runtime.memory`. One where the answer to one picture depends on the others.
 
     >>> from torchloupe.models import build
     >>> at_once(build("loupe"), "conv1", torch.zeros(1, 3, 32, 32))
     128
     """
+    if one_at_a_time(model, placed(model, image[:1]), layer):
+        return 1
     numbers = 3 * image[0].numel()
     for call in trace(model, placed(model, image[:1]), until=layer):
         if next(call.module.children(), None) is None:

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import DataError
+from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 from torchloupe.runs import metrics
 from torchloupe.runs.config import read_config
@@ -188,7 +189,7 @@ class Run:
     def _augmented(self, index: Tensor) -> Tensor:
         low = self.step < self.config.low_until * self.steps
         images = augment(self.images[index], self.draws.take(index), self.config, low=low)
-        return images.contiguous(memory_format=torch.channels_last)
+        return laid_out(self.network, images)
 
     @contextmanager
     def _clock(self) -> Iterator[None]:

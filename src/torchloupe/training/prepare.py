@@ -13,6 +13,7 @@ from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, LoupeError, ModelError, UsageError
+from torchloupe.models.layout import memory_format
 from torchloupe.models.network import Network, wrap
 from torchloupe.models.reference import absolute, is_reference
 from torchloupe.runs.config import Config
@@ -61,7 +62,8 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     bare = build_bare(about)
     fast = None if tensors is None else fill_body(bare, tensors, str(config.weights), same_classes=_same(old, about))
     torch.manual_seed(seed_for(config, "network"))  # for networks with chance of their own, such as dropout
-    bare = bare.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = memory_format(bare) if memory_format(bare) == torch.channels_last else torch.preserve_format
+    bare = bare.to(device=device, memory_format=order)  # type: ignore[call-overload]
     network = wrap(bare, mean=about.mean, std=about.std, size=about.size, classes=about.classes)
     try_out(network, train, config, device)
     if (config.batch or len(train)) < 2 * distributed.world():  # a rank learns from one picture at a time
