@@ -49,8 +49,8 @@ def shown(out: str = "run/pictures/a.png") -> Callable[[], None]:
 
 def reported() -> Callable[[], None]:
     """Write a report of the run, of little."""
-    words = ("--layers", "conv1", "--units", 1, "--budget", "none", "--pictures", "test:0", "--device", "cpu", "--quiet")
-    return command("report", "run", *words)
+    little = ("--layers", "conv1", "--units", 1, "--budget", "none", "--pictures", "test:0")
+    return command("report", "run", *little, "--device", "cpu", "--quiet")
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -52,9 +52,9 @@ def locked(lock: Path, what: str, instead: str) -> Iterator[None]:
         yield
         return
     missing = _make(lock.parent)
-    system = FileLock(lock)
+    held = FileLock(lock)
     try:
-        system.acquire(timeout=0)
+        held.acquire(timeout=0)
     except Timeout:
         raise BusyError(f"{what} by {_owner(lock)}. Wait until it has ended, or {instead}.") from None
     _held.files.add(lock)
@@ -67,7 +67,7 @@ def locked(lock: Path, what: str, instead: str) -> Iterator[None]:
         for file in (_note(lock), lock):  # while it is held: who waits for a file that is gone opens a new one
             with suppress(OSError):  # on Windows an open file stays
                 file.unlink()
-        system.release()
+        held.release()
         for folder in missing:
             with suppress(OSError):  # not empty
                 folder.rmdir()
