@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from torchloupe.errors import LayerError, ModelError
 from torchloupe.features.names import layer_name
 from torchloupe.features.owner import exclusive, random_state_restored
-from torchloupe.models.network import Network
+from torchloupe.features.tokens import grid_of
+from torchloupe.models.network import Network, at_the_door, run
+from torchloupe.runtime.device import at_least_float32
 
 OUTPUT = "output"
 """Names the network's own output (its logits) where it has no layer of that name."""
@@ -258,10 +260,11 @@ def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) 
     """Return the activations of a layer for a batch of images, channels first, with their gradient graph.
 
     Of a layer that is called several times it is the first call; the forward pass stops there. A vector `[b, n]` comes
-    as n maps of 1 x 1; `output` names the logits. Call it inside `frozen_eval`.
+    as n maps of 1 x 1, tokens `[b, n, channels]` as maps of the patches that they stand for; `output` names the logits.
+    Half precision comes in full. Call it inside `frozen_eval`.
 
     Raises:
-        LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
+        LayerError: no such layer, it did not run, or its output is neither a map, nor tokens, nor a vector.
         ModelError: the pictures ask for gradients, and none passes: the network detaches its features.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -270,21 +273,27 @@ def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) 
     torch.Size([2, 8, 3, 3])
     """
     if is_output(model, layer):
-        out = first_tensor(model(_own(images)))
+        out = first_tensor(model(_own(model, images)))
         if out is None:
             raise LayerError("the network puts out no tensor.")
-        return as_maps(_reachable(out, images, layer), model, layer, images.shape[2:])
+        return at_least_float32(as_maps(_reachable(out, images, layer), model, layer, images.shape[2:]))
     with capture(model, layer) as seen:
-        model(_own(images))
+        run(model, _own(model, images))
     if layer not in seen:
         raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
     module = model.get_submodule(layer_name(model, layer))
-    return as_maps(_reachable(seen[layer], images, layer), module, layer, images.shape[2:])
+    if seen[layer].ndim > 2 and len(seen[layer]) != len(images):
+        raise LayerError(
+            f"layer {layer!r} sees {len(seen[layer])} pieces of {len(images)} pictures, such as windows, so that its "
+            "output is no map of a picture. Name the block around it."
+        )
+    return at_least_float32(as_maps(_reachable(seen[layer], images, layer), module, layer, images.shape[2:]))
 
 
-def _own(images: Tensor) -> Tensor:
+def _own(model: nn.Module, images: Tensor) -> Tensor:
     """Copy pictures, since a network may work in place, in the order of memory that convolutions are quick with."""
-    return images.clone(memory_format=torch.channels_last)
+    own = images.clone(memory_format=torch.channels_last)
+    return own if isinstance(model, Network) else at_the_door(model, own)
 
 
 def _reachable(output: Tensor, images: Tensor, layer: str) -> Tensor:
@@ -299,19 +308,41 @@ def _reachable(output: Tensor, images: Tensor, layer: str) -> Tensor:
 def as_maps(
     output: Tensor, module: nn.Module, layer: str = "", image: Sequence[int] = (1, 1)
 ) -> Float[Tensor, "b channels y x"]:
-    """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is the height and width of the input.
+    """Bring a layer's output into the order `[b, channels, y, x]`; `image` is the height and width of the input.
+
+    It is a view of the output. Of tokens, those of no place (class token, registers) are left out.
 
     >>> as_maps(torch.zeros(2, 7, 7, 96), nn.Linear(96, 96)).shape
     torch.Size([2, 96, 7, 7])
     """
     if output.ndim == 2:
         return output[:, :, None, None]
+    grid = grid_of(module, output.shape, image) if output.ndim == 3 else None
+    if grid is not None:
+        tokens = output if grid.axis == 1 else output.transpose(1, 2)
+        return tokens[:, grid.extra :].view(len(tokens), grid.height, grid.width, -1).permute(0, 3, 1, 2)
     if output.ndim != 4:
         raise LayerError(
-            f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x] and no vector "
-            "[b, channels]. Name a layer that does; `torchloupe layers` lists them."
+            f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x], no vector "
+            "[b, channels] and no token a patch [b, n, channels]. Name a layer that does; `torchloupe layers` lists "
+            "them."
         )
     return output.permute(0, 3, 1, 2) if channels_last(module, output.shape, image) else output
+
+
+def maps_of(
+    output: Tensor, module: nn.Module, images: int, image: Sequence[int] = (1, 1)
+) -> Float[Tensor, "b channels y x"] | None:
+    """Return the output of a layer for so many pictures as `as_maps` does; None where it is no map, token or vector.
+
+    >>> maps_of(torch.zeros(2, 5, 5, 5, 5), nn.Identity(), 2) is None
+    True
+    """
+    if len(output) != images or output.ndim not in (2, 3, 4):
+        return None
+    if output.ndim == 3 and grid_of(module, output.shape, image) is None:
+        return None
+    return as_maps(output, module, "", image)
 
 
 def channels_last(module: nn.Module, shape: torch.Size, image: Sequence[int] = (1, 1)) -> bool:

@@ -7,18 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import build_bare, config_from, fill, not_finite, read_tensors
+from torchloupe.checkpoints.file import build_bare, config_from, fill, not_finite, read_tensors, wrapped
 from torchloupe.checkpoints.open import find_weights
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, LoupeError, ModelError, UsageError
-from torchloupe.models.network import Network, wrap
+from torchloupe.models.network import Network
 from torchloupe.models.reference import absolute, is_reference
 from torchloupe.runs.config import Config
 from torchloupe.runtime import distributed
 from torchloupe.training.chance import seed_for
-from torchloupe.training.config import TrainConfig, resolve
+from torchloupe.training.config import TrainConfig, part_of, resolve
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     fast = None if tensors is None else fill_body(bare, tensors, str(config.weights), same_classes=_same(old, about))
     torch.manual_seed(seed_for(config, "network"))  # for networks with chance of their own, such as dropout
     bare = bare.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = wrap(bare, mean=about.mean, std=about.std, size=about.size, classes=about.classes)
+    network = wrapped(bare, about)
     try_out(network, train, config, device)
     if (config.batch or len(train)) < 2 * distributed.world():  # a rank learns from one picture at a time
         try_alone(bare, train, config, device)
@@ -97,6 +97,7 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
             **window,
         },
         training=asdict(config),
+        output=part_of(config.output) if config.output is not None or old is None else old.output,
     )
 
 
