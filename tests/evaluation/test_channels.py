@@ -140,10 +140,10 @@ def test_a_layer_asked_for_by_its_second_name() -> None:
     assert health(net, images(), layers=[name])[name].best.shape == (4,)
 
 
-def test_tokens_and_unknown_layers_are_left_out() -> None:
-    net = Calls(lambda net, x: net.fc(net.tokens(x).mean(2)), tokens=nn.Flatten(2), fc=nn.Linear(3, 2))
+def test_pieces_and_unknown_layers_are_left_out() -> None:
+    net = Calls(lambda net, x: net.fc(net.part(x[:, :, :1, :7]).mean(2)), part=nn.Flatten(2), fc=nn.Linear(3, 2))
     assert list(health(net, images())) == ["fc"]
-    assert list(health(net, images(), layers=["fc", "tokens", "none"])) == ["fc"]
+    assert list(health(net, images(), layers=["fc", "part", "none"])) == ["fc"]
 
 
 def test_pictures_are_resized_where_asked_and_progress_is_told() -> None:

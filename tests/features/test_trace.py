@@ -80,9 +80,10 @@ def test_a_layer_that_puts_out_no_tensor_is_left_out() -> None:
         (lambda x: x[:, :, :6, :5], 3, (6, 5)),
         (lambda x: x[:, :, :5, :5].permute(0, 2, 3, 1), 3, (5, 5)),
         (lambda x: x.mean((2, 3)), 3, (1, 1)),
-        (lambda x: x.flatten(2), None, (1, 1)),
+        (lambda x: x.flatten(2)[:, :, :7], None, (1, 1)),
+        (lambda x: x[:, :, :9, :9].flatten(2).transpose(1, 2), 3, (9, 9)),
     ],
-    ids=["map", "channels last", "vector", "tokens"],
+    ids=["map", "channels last", "vector", "pieces", "tokens"],
 )
 def test_channels_and_sides(change: Callable[[Tensor], Tensor], channels: int | None, sides: tuple[int, int]) -> None:
     (call,) = trace(Calls(lambda net, x: net.part(x), part=Calls(lambda _, x: change(x))), image())
@@ -193,7 +194,7 @@ def test_pictures_go_where_the_network_is() -> None:
     whole = nn.Module()
     whole.count = nn.Parameter(torch.zeros(1, dtype=torch.int64), requires_grad=False)
     whole.conv = nn.Conv2d(3, 3, 1).bfloat16()
-    assert placed(whole, x).dtype == torch.bfloat16
+    assert placed(whole, x).dtype == torch.float32  # the cast is at the door
 
 
 @pytest.mark.parametrize("net", [nn.ReLU(), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1).double()], ids=str)

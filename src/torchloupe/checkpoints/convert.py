@@ -71,13 +71,15 @@ def convert(
     size: int | None,
     strict: bool = True,
     arguments: Mapping[str, Any] | None = None,
+    output: str | int | None = None,
     timeout: float = 600.0,
 ) -> Report:
     """Bring in a foreign checkpoint (.pth, .pt, .ckpt, .bin, .safetensors) as one of ours, at `out`.
 
     `model` is a name of ours or a reference to the user's factory; `mean` and `std` are of pictures in [0, 1],
-    None for a network that takes [0, 1]. Types are kept. What is missing or of another shape is refused,
-    or with `strict=False` keeps the network's fresh values; a missing `num_batches_tracked` is let pass.
+    None for a network that takes [0, 1]; `output` is the part of its output that holds the classes. Types are kept.
+    What is missing or of another shape is refused, or with `strict=False` keeps the network's fresh values; a missing
+    `num_batches_tracked` is let pass.
 
     Raises:
         ModelError: unreadable, or for another network; notes of the error hold the report.
@@ -95,7 +97,7 @@ def convert(
     source, out = Path(source), Path(out)
     if out.suffix != ".safetensors" or (out.exists() and source.exists() and out.samefile(source)):
         raise UsageError(f"'{out}' cannot be the result: name another file, ending in .safetensors.")
-    net = build_bare(Config(model, tuple(classes), None, None, size, dict(arguments or {})))
+    net = build_bare(Config(model, tuple(classes), None, None, size, dict(arguments or {})), understood=False)
     network = wrap(net, mean=mean, std=std, size=size, classes=classes)
     found, notes = read_foreign(source, timeout)
     own: dict[str, Tensor] = {name: value for name, value in net.state_dict().items() if isinstance(value, Tensor)}
@@ -103,7 +105,9 @@ def convert(
     report = _report(best, found, own, notes)
     _judge(report, source, model, strict)
     tensors = own | {name: found[there] for name, there in best.matched.items()}
-    config = Config(absolute(model), network.classes, network.mean, network.std, size, dict(arguments or {}))
+    config = Config(
+        absolute(model), network.classes, network.mean, network.std, size, dict(arguments or {}), output=output
+    )
     save_tensors(out, tensors, asdict(config))
     return report
 

@@ -128,15 +128,39 @@ def load_model(path: Path, model: "Maker | None" = None) -> tuple[Network, Confi
         config = parse_config(about, path)
         if config.arguments:
             check_made(model, config.model)
-        net = build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments, factory=model)
+        net = build_user(
+            config.model,
+            len(config.classes),
+            size=config.size,
+            arguments=config.arguments,
+            factory=model,
+            understood=False,
+        )
         fill(net, tensors, str(path), config.model)
-    return wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes), config
+    return wrapped(net, config), config
+
+
+def wrapped(net: nn.Module, config: Config) -> Network:
+    """Return a bare network as the network that a description says it is.
+
+    >>> wrapped(nn.Flatten(), Config("loupe", ("cat", "dog"), None, None, 32)).size
+    32
+    """
+    return wrap(
+        net,
+        mean=config.mean,
+        std=config.std,
+        size=config.size,
+        classes=config.classes,
+        output=config.output,
+        multilabel=config.multilabel,
+    )
 
 
 def _filled(config: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module:
     """Return the network with these tensors; one of ours that does not fit them takes no memory."""
     if is_reference(config.model):
-        net = build_bare(config)
+        net = build_bare(config, understood=False)
         fill(net, tensors, str(path), config.model)
         return net
     net = build_blank(config.model, len(config.classes), **config.arguments)
@@ -153,14 +177,21 @@ def _filled(config: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module
     return net
 
 
-def build_bare(config: Config) -> nn.Module:
-    """Build the untrained network that a description names.
+def build_bare(config: Config, *, understood: bool = True) -> nn.Module:
+    """Build the untrained network that a description names; its output must be `understood`, unless that is not asked.
 
     >>> build_bare(Config("resnet20", ("cat", "dog"), None, None, 32)).linear.out_features
     2
     """
     if is_reference(config.model):
-        return build_user(config.model, len(config.classes), size=config.size, arguments=config.arguments)
+        return build_user(
+            config.model,
+            len(config.classes),
+            size=config.size,
+            arguments=config.arguments,
+            output=config.output,
+            understood=understood,
+        )
     return build(config.model, len(config.classes), **config.arguments)
 
 

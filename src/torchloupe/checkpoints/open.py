@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import Maker, build_bare, fill, load_model, not_finite
+from torchloupe.checkpoints.file import Maker, build_bare, fill, load_model, not_finite, wrapped
 from torchloupe.errors import BrokenWeightsWarning, ModelError, UsageError, did_you_mean
-from torchloupe.models.network import Network, wrap
+from torchloupe.models.network import Network
 from torchloupe.models.reference import absolute
-from torchloupe.runs.config import MOST_CLASSES, Config
+from torchloupe.runs.config import MOST_CLASSES, Config, is_part
 from torchloupe.runs.folder import RUNS, newest_run
 from torchloupe.runtime.files import check_regular
 
@@ -60,13 +60,15 @@ def load(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | None = None,
+    output: str | int | None = None,
+    multilabel: bool = False,
 ) -> Network:
     """Return the network that MODEL names, in eval mode on the CPU; takes pictures in [0, 1], gives logits.
 
     MODEL is `cifar10` (comes with the package), a run folder, `last`, `RUN@EPOCH`, a `.safetensors` file of ours, or
-    `package.module:factory` / `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std` and `size`
-    (see `open_model`). A run or file of your own network never runs code by itself: where it was not trained on this
-    machine, name that network with `model`, as a reference, class or function.
+    `package.module:factory` / `file.py:factory` / a network's name with `weights`, `classes`, `mean`, `std`, `size`,
+    `output` and `multilabel` (see `wrap`). A run or file of your own network never runs code by itself: where it was
+    not trained on this machine, name that network with `model`, as a reference, class or function.
 
     Raises:
         ModelError: nothing goes by that name, it does not fit, or it names code that may not run.
@@ -78,7 +80,17 @@ def load(
         if not isinstance(model, str | Path):
             raise UsageError("load takes MODEL first: load('cifar10'), load('runs/pets', model=Net).")
         word, model = model, None
-    loaded = open_model(word, model=model, weights=weights, classes=classes, mean=mean, std=std, size=size)
+    loaded = open_model(
+        word,
+        model=model,
+        weights=weights,
+        classes=classes,
+        mean=mean,
+        std=std,
+        size=size,
+        output=output,
+        multilabel=multilabel,
+    )
     return loaded.network
 
 
@@ -91,11 +103,13 @@ def open_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     size: int | None = None,
+    output: str | int | None = None,
+    multilabel: bool = False,
 ) -> Loaded:
     """Return the network that MODEL names, with its description.
 
-    `model` is the user's own network that a run or file was trained with; `weights` to `size` describe one that is
-    named by `word` itself.
+    `model` is the user's own network that a run or file was trained with; `weights` to `multilabel` describe one that
+    `word` itself names. `output` is a key or an index: what a function would do cannot be written down.
 
     >>> open_model("resnet20", classes=2).config.classes
     ('0', '1')
@@ -104,8 +118,18 @@ def open_model(
     if is_factory(word):
         if model is not None:
             raise UsageError(f"{word!r} is a network already: leave --model (model=) out.")
-        loaded = _from_factory(word, weights, classes, mean, std, size)
-        given = {"weights": weights and str(weights), "classes": classes, "mean": mean, "std": std, "size": size}
+        if output is not None and not is_part(output):
+            raise UsageError(f"output is a key or an index of {word!r}'s output, not {output!r}; wrap takes functions.")
+        loaded = _from_factory(word, weights, classes, mean, std, size, output, multilabel)
+        given = {
+            "weights": weights and str(weights),
+            "classes": classes,
+            "mean": mean,
+            "std": std,
+            "size": size,
+            "output": output,
+            "multilabel": multilabel or None,
+        }
         options = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items() if v is not None}
         loaded.network.origin = Origin(absolute(word), options, loaded.config, None, loaded.title)
         return loaded
@@ -238,19 +262,28 @@ def _from_factory(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     size: int | None,
+    output: str | int | None,
+    multilabel: bool,
 ) -> Loaded:
     if classes is None:
         raise ModelError(f"{word!r} needs its classes: give --classes N, or a file with one name a line.")
     if isinstance(classes, int) and not 0 < classes <= MOST_CLASSES:
         raise ModelError(f"{word!r} cannot have {classes} classes: from 1 to {MOST_CLASSES:,} are possible.")
     names = tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
-    config = Config(word, names, tuple(mean) if mean else None, tuple(std) if std else None, size)
-    net = build_bare(config)
+    config = Config(
+        word,
+        names,
+        tuple(mean) if mean else None,
+        tuple(std) if std else None,
+        size,
+        output=output,
+        multilabel=multilabel,
+    )
+    net = build_bare(config, understood=False)
     if weights is not None:
         fill(net, read_weights(Path(weights)), str(weights), word)
         _tell_broken(net, Path(weights))
-    network = wrap(net, mean=config.mean, std=config.std, size=config.size, classes=config.classes)
-    return Loaded(network, config, None, word)
+    return Loaded(wrapped(net, config), config, None, word)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import click
 from torchloupe.cli.options import class_names, numbers, quiet
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console, print_result
+from torchloupe.training.config import part_of
 
 
 @click.command()
@@ -18,6 +19,7 @@ from torchloupe.runtime.console import Console, print_result
 @click.option("--std", help="The same for the standard deviation.")
 @click.option("--normalize", type=click.Choice(["none"]), help="none: it takes pictures in [0, 1].")
 @click.option("--size", type=int, help="Side of the pictures it was trained on.")
+@click.option("--output", help="Part of its output that holds the classes: a key or an index.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .safetensors file to write.")
 @click.option("--partial", is_flag=True, help="Keep fresh weights where the file has none or others.")
 @quiet
@@ -44,6 +46,7 @@ def convert(source: Path, **options: Any) -> None:
         mean=mean,
         std=std,
         size=options["size"],
+        output=part_of(options["output"]),
         strict=not options["partial"],
     )
     print_result(str(report))

@@ -10,7 +10,7 @@ import click
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console
 from torchloupe.runtime.files import read_file
-from torchloupe.training.config import NOT_ASKED, TrainConfig, help_of
+from torchloupe.training.config import NOT_ASKED, TrainConfig, help_of, part_of
 
 if TYPE_CHECKING:
     from torchloupe.checkpoints.open import Loaded
@@ -62,6 +62,8 @@ foreign = stack(
     click.option("--mean", help="Your own network's normalisation, per channel in [0, 1]: 0.49,0.48,0.45."),
     click.option("--std", help="The same for the standard deviation."),
     click.option("--size", type=int, help="Side of the pictures that your own network takes."),
+    click.option("--output", help="Part of your own network's output that holds the classes: a key or an index."),
+    click.option("--multilabel", is_flag=True, default=None, help="Each class of it is there or not by itself."),
     click.option("--normalize", type=click.Choice(["none"]), help="none: your own network takes pictures in [0, 1]."),
 )
 untitled = stack(
@@ -85,7 +87,7 @@ looks = stack(
 )
 
 
-OWN = ("weights", "classes", "mean", "std", "size", "normalize")
+OWN = ("weights", "classes", "mean", "std", "size", "output", "multilabel", "normalize")
 """What only a network of the user's own needs told."""
 STAND_IN = (
     "Note: the network's own pictures are not at hand; shown are free ones that come with torchloupe. "
@@ -146,6 +148,8 @@ def open_named(model: str, options: dict[str, Any]) -> "Loaded":
         mean=mean,
         std=std,
         size=options.get("size"),
+        output=part_of(options.get("output")),
+        multilabel=bool(options.get("multilabel")),
     )
 
 

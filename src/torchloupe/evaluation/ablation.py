@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import UsageError
 from torchloupe.features.hooks import as_maps, frozen_eval, intervene, one_at_a_time
+from torchloupe.features.tokens import grid_of
 from torchloupe.features.trace import Call, at_once, channel_list, example, placed, resolve, trace
 from torchloupe.models.layout import laid_out
+from torchloupe.models.network import Network, at_the_door
 from torchloupe.runtime.device import at_least_float32, autocast
 from torchloupe.runtime.progress import Progress
 
@@ -96,7 +98,7 @@ def _alone(model: nn.Module, layer: str, site: str, image: Float[Tensor, "1 c h 
         (lambda output, _: torch.zeros_like(output)),
     )
     with frozen_eval(model), torch.no_grad(), intervene(model, layer, unknown), intervene(model, site, nothing):
-        logits: Tensor = model(image.clone())
+        logits = _logits(model, image.clone())
     return bool(logits.isfinite().all())
 
 
@@ -156,6 +158,19 @@ def ablate(
     )
 
 
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    out: Tensor = model(images if isinstance(model, Network) else at_the_door(model, images))
+    return at_least_float32(out)
+
+
+def _by_channel(output: Tensor, module: nn.Module, layer: str, sides: Sequence[int]) -> Tensor:
+    """Return a view of a layer's output with channels on axis 1: of tokens all, those of no place as well."""
+    grid = grid_of(module, output.shape, sides) if output.ndim == 3 else None
+    if grid is None:
+        return as_maps(output, module, layer, sides)
+    return output.transpose(1, 2) if grid.axis == 1 else output
+
+
 class _Single:
     """A whole pass for every channel."""
 
@@ -171,11 +186,11 @@ class _Single:
     def _without(self, images: Tensor, channel: int) -> Tensor:
         def zero(output: Tensor, module: nn.Module) -> Tensor:
             changed = output.clone()
-            as_maps(changed, module, self.layer, self.sides)[:, channel] = 0
+            _by_channel(changed, module, self.layer, self.sides)[:, channel] = 0
             return changed
 
         with intervene(self.model, self.layer, zero):
-            logits: Tensor = at_least_float32(self.model(images))
+            logits: Tensor = _logits(self.model, images)
         return logits
 
 
@@ -196,12 +211,12 @@ class _Shared(_Single):
             copies = output.repeat(many + 1, *[1] * (output.ndim - 1))
             which = torch.tensor(channels, device=output.device).repeat_interleave(n)
             rows = torch.arange(n, n + len(which), device=output.device)
-            as_maps(copies, module, self.layer, self.sides)[rows, which] = 0
+            _by_channel(copies, module, self.layer, self.sides)[rows, which] = 0
             return copies
 
         try:
             with intervene(self.model, self.layer, zero):
-                logits = at_least_float32(self.model(images))
+                logits = _logits(self.model, images)
         except (RuntimeError, ValueError, IndexError):  # what follows joins it with something of another length
             return None
         if logits.shape[0] != (many + 1) * n:
@@ -224,7 +239,7 @@ def _all(
     for start in range(0, len(images), way.batch):
         batch = placed(way.model, to_float(images[start : start + way.batch], size))
         batch = laid_out(way.model, batch)
-        own = at_least_float32(way.model(batch))
+        own = _logits(way.model, batch)
         parts = [own[None]]
         for first in range(0, len(channels), way.at_once):
             logits = way(batch, channels[first : first + way.at_once], own)

@@ -10,6 +10,8 @@ from torchloupe.data.tensors import to_float
 from torchloupe.features.hooks import OUTPUT, as_maps, first_tensor, frozen_eval, observe
 from torchloupe.features.trace import at_once, placed, trace
 from torchloupe.models.layout import laid_out
+from torchloupe.models.network import run
+from torchloupe.runtime.device import at_least_float32
 from torchloupe.runtime.progress import Progress
 
 LIVE = 0.01
@@ -130,15 +132,20 @@ def health(
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
         if name in wanted and name not in seen:
             seen.add(name)
-            take(name, as_maps(output, module, name, image.shape[2:]))
+            take(name, at_least_float32(as_maps(output, module, name, image.shape[2:])))
 
     with frozen_eval(model), torch.no_grad(), observe(model, see):
         for start in range(0, len(images), step):  # `take` reads it
             seen.clear()
             prepared = placed(model, to_float(images[start : start + step], size))
-            logits = first_tensor(model(laid_out(model, prepared)))
-            if OUTPUT in wanted and logits is not None and OUTPUT not in seen:
-                take(OUTPUT, as_maps(logits, model, OUTPUT, image.shape[2:]))
+            prepared = laid_out(model, prepared)
+            if OUTPUT not in wanted or OUTPUT in known:
+                run(model, prepared)
+                logits = None
+            else:
+                logits = first_tensor(model(prepared))
+            if logits is not None:
+                take(OUTPUT, at_least_float32(as_maps(logits, model, OUTPUT, image.shape[2:])))
             if progress is not None:
                 progress(min(start + step, len(images)), len(images))
     return {name: sums[name].health() for name in sums}

@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor, nn
 
 from torchloupe.data.tensors import to_float
-from torchloupe.features.hooks import as_maps, frozen_eval, observe
+from torchloupe.features.hooks import frozen_eval, maps_of, observe
 from torchloupe.features.trace import at_once, placed
 from torchloupe.models.layout import laid_out
+from torchloupe.models.network import run
 
 ALIKE = 0.95
 """Two channels are near-duplicates if their maps correlate at least so much."""
@@ -79,10 +80,12 @@ def nearest(
     seen: set[str] = set()
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
-        if name not in layers or name in seen or output.ndim not in (2, 4):
+        if name not in layers or name in seen:
+            return
+        features = maps_of(output, module, len(batch), image.shape[2:])
+        if features is None:
             return
         seen.add(name)
-        features = as_maps(output, module, name, image.shape[2:])
         if features.shape[1] <= WIDEST:
             pairs.setdefault(name, _Pairs(features)).add(features)
 
@@ -90,5 +93,5 @@ def nearest(
         for start in range(0, len(images), step):
             seen.clear()
             batch = placed(model, to_float(images[start : start + step], size))
-            model(laid_out(model, batch))
+            run(model, laid_out(model, batch))
     return {name: each.nearest() for name, each in pairs.items()}

@@ -21,8 +21,10 @@ from torchloupe.features.company import depends_on_company
 from torchloupe.features.names import layer_name
 from torchloupe.features.owner import exclusive, random_state_restored, reseed
 from torchloupe.features.remembered import Remembered
+from torchloupe.features.tokens import grid_of
 from torchloupe.models.layout import laid_out, memory_format
-from torchloupe.models.network import Network
+from torchloupe.models.network import Network, at_the_door, run
+from torchloupe.runtime.device import at_least_float32
 
 OUTPUT = "output"
 """Names the network's own output (its logits) where it has no layer of that name."""
@@ -296,11 +298,12 @@ def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) 
     """Return the activations of a layer for a batch of images, channels first, with their gradient graph.
 
     Of a layer that is called several times it is the first call; the forward pass stops there. A vector `[b, n]` comes
-    as n maps of 1 x 1; `output` names the logits. A network whose answer depends on what else is in the batch sees one
-    picture at a time. Call it inside `frozen_eval`.
+    as n maps of 1 x 1, tokens `[b, n, channels]` as maps of the patches that they stand for; `output` names the logits.
+    Half precision comes in full. A network whose answer depends on what else is in the batch sees one picture at a
+    time. Call it inside `frozen_eval`.
 
     Raises:
-        LayerError: no such layer, it did not run, or its output is neither a map nor a vector.
+        LayerError: no such layer, it did not run, or its output is neither a map, nor tokens, nor a vector.
         ModelError: the pictures ask for gradients, and none passes: the network detaches its features.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -318,18 +321,24 @@ def _activations(model: nn.Module, layer: str, images: Tensor) -> Tensor:
         out = first_tensor(model(_own(model, images)))
         if out is None:
             raise LayerError("the network puts out no tensor.")
-        return as_maps(_reachable(out, images, layer), model, layer, images.shape[2:])
+        return at_least_float32(as_maps(_reachable(out, images, layer), model, layer, images.shape[2:]))
     with capture(model, layer) as seen:
-        model(_own(model, images))
+        run(model, _own(model, images))
     if layer not in seen:
         raise LayerError(f"layer {layer!r} does not run when the network sees pictures. Name one that does.")
     module = model.get_submodule(layer_name(model, layer))
-    return as_maps(_reachable(seen[layer], images, layer), module, layer, images.shape[2:])
+    if seen[layer].ndim > 2 and len(seen[layer]) != len(images):
+        raise LayerError(
+            f"layer {layer!r} sees {len(seen[layer])} pieces of {len(images)} pictures, such as windows, so that its "
+            "output is no map of a picture. Name the block around it."
+        )
+    return at_least_float32(as_maps(_reachable(seen[layer], images, layer), module, layer, images.shape[2:]))
 
 
 def _own(model: nn.Module, images: Tensor) -> Tensor:
     """Copy pictures, since a network may work in place, in the order of memory that it is given them in."""
-    return images.clone(memory_format=memory_format(model))
+    own = images.clone(memory_format=memory_format(model))
+    return own if isinstance(model, Network) else at_the_door(model, own)
 
 
 _ALONE: "WeakKeyDictionary[nn.Module, dict[Any, bool | None]]" = WeakKeyDictionary()
@@ -360,7 +369,7 @@ def one_at_a_time(model: nn.Module, image: Float[Tensor, "b c h w"], layer: str 
 
 
 def _depends(model: nn.Module, image: Tensor, layer: str) -> bool:
-    def run(images: Tensor) -> dict[str, Tensor]:
+    def passed(images: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
 
         def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
@@ -368,13 +377,13 @@ def _depends(model: nn.Module, image: Tensor, layer: str) -> bool:
             return name == layer
 
         with observe(model, see):
-            out = first_tensor(model(laid_out(model, images)))
+            out = first_tensor(run(model, laid_out(model, images)))
             if out is not None:
                 found[""] = out
         return found
 
     with frozen_eval(model), torch.no_grad():
-        return depends_on_company(run, image)
+        return depends_on_company(passed, image)
 
 
 def _reachable(output: Tensor, images: Tensor, layer: str) -> Tensor:
@@ -389,19 +398,41 @@ def _reachable(output: Tensor, images: Tensor, layer: str) -> Tensor:
 def as_maps(
     output: Tensor, module: nn.Module, layer: str = "", image: Sequence[int] = (1, 1)
 ) -> Float[Tensor, "b channels y x"]:
-    """Bring a layer's output into the order `[b, channels, y, x]`; `picture` is the height and width of the input.
+    """Bring a layer's output into the order `[b, channels, y, x]`; `image` is the height and width of the input.
+
+    It is a view of the output. Of tokens, those of no place (class token, registers) are left out.
 
     >>> as_maps(torch.zeros(2, 7, 7, 96), nn.Linear(96, 96)).shape
     torch.Size([2, 96, 7, 7])
     """
     if output.ndim == 2:
         return output[:, :, None, None]
+    grid = grid_of(module, output.shape, image) if output.ndim == 3 else None
+    if grid is not None:
+        tokens = output if grid.axis == 1 else output.transpose(1, 2)
+        return tokens[:, grid.extra :].view(len(tokens), grid.height, grid.width, -1).permute(0, 3, 1, 2)
     if output.ndim != 4:
         raise LayerError(
-            f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x] and no vector "
-            "[b, channels]. Name a layer that does; `torchloupe layers` lists them."
+            f"layer {layer!r} puts out {list(output.shape)}, which is no map [b, channels, y, x], no vector "
+            "[b, channels] and no token a patch [b, n, channels]. Name a layer that does; `torchloupe layers` lists "
+            "them."
         )
     return output.permute(0, 3, 1, 2) if channels_last(module, output.shape, image) else output
+
+
+def maps_of(
+    output: Tensor, module: nn.Module, images: int, image: Sequence[int] = (1, 1)
+) -> Float[Tensor, "b channels y x"] | None:
+    """Return the output of a layer for so many pictures as `as_maps` does; None where it is no map, token or vector.
+
+    >>> maps_of(torch.zeros(2, 5, 5, 5, 5), nn.Identity(), 2) is None
+    True
+    """
+    if len(output) != images or output.ndim not in (2, 3, 4):
+        return None
+    if output.ndim == 3 and grid_of(module, output.shape, image) is None:
+        return None
+    return as_maps(output, module, "", image)
 
 
 def channels_last(module: nn.Module, shape: torch.Size, image: Sequence[int] = (1, 1)) -> bool:

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchloupe.errors import LayerError, ModelError
-from torchloupe.features.hooks import activations, as_maps, frozen_eval, observe
+from torchloupe.features.hooks import activations, frozen_eval, maps_of, observe
 from torchloupe.features.trace import at_once, example, placed
-from torchloupe.models.network import check_images
+from torchloupe.models.network import check_images, run
 
 EFFECTIVE = 1 - 0.9545
 """A pixel counts if its influence is at least this share of the strongest (Luo et al. 2016)."""
@@ -98,10 +98,13 @@ def _reached(model: nn.Module, image: Tensor, axis: int, layers: list[str] | Non
     seen: set[str] = set()
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
-        if name in seen or (layers is not None and name not in layers) or output.ndim not in (2, 4):
+        if name in seen or (layers is not None and name not in layers):
+            return False
+        maps = maps_of(output, module, len(spoiled), image.shape[2:])
+        if maps is None:
             return False
         seen.add(name)
-        features = as_maps(output, module, name, image.shape[2:]).isnan().any(1)
+        features = maps.isnan().any(1)
         found.setdefault(name, []).append(features.any(2 if axis == 2 else 1).cpu())
         return layers is not None and seen >= set(layers)
 
@@ -113,7 +116,7 @@ def _reached(model: nn.Module, image: Tensor, axis: int, layers: list[str] | Non
             spoiled.movedim(axis, 1)[torch.arange(len(lines)), lines] = torch.nan
             seen.clear()
             with observe(model, see):  # it ends the pass where all is seen
-                model(spoiled)
+                run(model, spoiled)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torchloupe.errors import LayerError, UsageError
 from torchloupe.features.hooks import OUTPUT, channels_last, frozen_eval, is_output, observe, one_at_a_time
 from torchloupe.features.names import layer_name
+from torchloupe.features.tokens import Grid, grid_of
 from torchloupe.models.layout import laid_out
-from torchloupe.models.network import Network
+from torchloupe.models.network import Network, run
 from torchloupe.runtime.memory import smaller
 
 SIDE = 224
@@ -31,6 +32,23 @@ class Call:
     """Address and version of the output: the same for a container and its last part."""
     image: tuple[int, int]
     """Height and width of the network's input."""
+    images: int = 1
+    """Pictures of that pass."""
+
+    @property
+    def whole(self) -> bool:
+        """Its output is of whole pictures, not of pieces such as windows."""
+        return self.shape[:1] == (self.images,)
+
+    @property
+    def tokens(self) -> Grid | None:
+        """Where its output's tokens `[b, n, c]` stand in the picture; None if it has none."""
+        return grid_of(self.module, self.shape, self.image) if self.whole and len(self.shape) == 3 else None
+
+    @property
+    def is_map(self) -> bool:
+        """Its output has a value a channel for each of several places: a map, or tokens of patches."""
+        return (self.whole and len(self.shape) == 4) or self.tokens is not None
 
     @property
     def last_axis(self) -> bool:
@@ -40,13 +58,17 @@ class Call:
     @property
     def channels(self) -> int | None:
         """Channels of its output, if that is a map or a vector."""
-        if len(self.shape) not in (2, 4):
+        if (grid := self.tokens) is not None:
+            return self.shape[3 - grid.axis]
+        if not self.whole or len(self.shape) not in (2, 4):
             return None
         return self.shape[-1] if self.last_axis else self.shape[1]
 
     @property
     def sides(self) -> tuple[int, int]:
         """Height and width of its maps; 1 x 1 where it puts out no map."""
+        if (grid := self.tokens) is not None:
+            return grid.height, grid.width
         if len(self.shape) != 4:
             return 1, 1
         return (self.shape[1], self.shape[2]) if self.last_axis else (self.shape[2], self.shape[3])
@@ -55,13 +77,15 @@ class Call:
 def placed(model: nn.Module, images: Tensor) -> Tensor:
     """Return images on the device and in the dtype of the network's parameters, detached, usable for autograd.
 
+    For a network in half precision they are float32: the cast is at its door.
+
     >>> placed(nn.Linear(1, 1).double(), torch.zeros(1, 3, 2, 2)).dtype
     torch.float64
     """
     weights = next((p for p in model.parameters() if p.is_floating_point()), None)
     with torch.inference_mode(False):
         plain = images.detach().clone() if images.is_inference() else images.detach()
-        return plain if weights is None else plain.to(weights.device, weights.dtype)
+        return plain if weights is None else plain.to(weights.device, torch.promote_types(weights.dtype, torch.float32))
 
 
 def example(model: nn.Module, size: int | tuple[int, int] | None = None) -> Float[Tensor, "1 c h w"]:
@@ -94,16 +118,15 @@ def trace(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None, until
         if name in calls:
             calls[name] = replace(calls[name], times=calls[name].times + 1)
         else:
-            calls[name] = Call(
-                name, module, tuple(output.shape), 1, (output.data_ptr(), output._version), (int(height), int(width))
-            )
+            place, sides = (output.data_ptr(), output._version), (int(height), int(width))
+            calls[name] = Call(name, module, tuple(output.shape), 1, place, sides, len(shown))
         return name == until
 
     outputs: list[Tensor] = []
-    image = example(model) if image is None else placed(model, image)
-    height, width = image.shape[2:]
+    shown = example(model) if image is None else placed(model, image)
+    height, width = shown.shape[2:]
     with frozen_eval(model), torch.no_grad(), observe(model, see):
-        model(laid_out(model, image.clone()))  # a network may work in place
+        run(model, laid_out(model, shown.clone()))  # a network may work in place
     return list(calls.values())
 
 
@@ -139,7 +162,7 @@ def _first(model: nn.Module, image: Tensor) -> str:
         return bool(found)
 
     with frozen_eval(model), torch.no_grad(), observe(model, see):
-        model(torch.full_like(image, torch.nan))
+        run(model, torch.full_like(image, torch.nan))
     if not found:
         raise LayerError("the network runs no convolution, so that there is no layer 'first'. Name a layer.")
     return found[0]
@@ -149,7 +172,9 @@ PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 
 
 def _last(calls: list[Call]) -> str:
-    maps = [call for call in calls if len(call.shape) == 4 and not isinstance(call.module, PASSING)]
+    ends = {call.storage for call in calls if call.tokens and isinstance(call.module, nn.LayerNorm)}  # a transformer's
+    found = [call for call in calls if call.is_map and not isinstance(call.module, PASSING)]
+    maps = [call for call in found if call.storage not in ends] or found
     maps = [call for call in maps if "Pool" not in type(call.module).__name__] or maps
     wide = [call for call in maps if call.sides != (1, 1)] or maps
     if not wide:

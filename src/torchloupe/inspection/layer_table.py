@@ -124,7 +124,7 @@ def _row(
     images = 0 if health is None else health.images
     if call is None or name == OUTPUT:
         return LayerRow(name, "logits", dead=dead, images=images)
-    maps = len(call.shape) == 4
+    maps = call.is_map
     sees = field if maps or call.sides != (1, 1) else None
     return LayerRow(
         name=name,

@@ -24,6 +24,7 @@ from torchloupe.inspection.inputs import is_from_data
 from torchloupe.models import LARGEST
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import PLAIN
+from torchloupe.runs.config import is_part
 from torchloupe.runs.folder import MOST_THREADS
 from torchloupe.runtime.checks import (
     Schema,
@@ -234,6 +235,8 @@ def _are_options(value: Any) -> bool:
         "mean": are_numbers,
         "std": are_numbers,
         "size": lambda v: is_int(v) and 1 <= v <= LARGEST,
+        "output": is_part,
+        "multilabel": is_flag,
     }
     return isinstance(value, dict) and all(checks[name](v) for name, v in value.items() if name in checks)
 

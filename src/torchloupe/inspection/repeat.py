@@ -18,7 +18,7 @@ from torchloupe.models.trust import permitted
 from torchloupe.runtime.device import pick_device, process_settings
 from torchloupe.runtime.progress import Progress
 
-OPTIONS = frozenset(["weights", "classes", "mean", "std", "size"])
+OPTIONS = frozenset(["weights", "classes", "mean", "std", "size", "output", "multilabel"])
 """What `open_model` is told of a network of the user's own."""
 
 

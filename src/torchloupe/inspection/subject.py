@@ -26,7 +26,7 @@ from torchloupe.evaluation.channels import ChannelHealth, health
 from torchloupe.features.trace import example
 from torchloupe.inspection import kept
 from torchloupe.inspection.places import caches, own_run
-from torchloupe.models.network import Network
+from torchloupe.models.network import Network, uncompiled
 from torchloupe.runtime.checks import Schema, each, first_unfit, is_count, is_object, is_text
 from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
@@ -69,7 +69,7 @@ class Subject:
         title: str = "",
         say: Callable[[str], None] = silent,
     ) -> None:
-        self.model = model
+        self.model = model = uncompiled(model)
         self._title = title
         self.origin: Origin | None = model.origin if isinstance(model, Network) else None
         self.size = model.size if isinstance(model, Network) else None
@@ -98,11 +98,18 @@ class Subject:
         if not self._weights:
             digest = hashlib.sha256()
             for name, tensor in sorted({**self.model.state_dict(), **dict(self.model.named_buffers())}.items()):
+                if not isinstance(tensor, Tensor):  # of quantised layers
+                    digest.update(f"{name} {_said(tensor)}".encode())
+                    continue
                 plain = tensor.detach().cpu().contiguous()
                 digest.update(f"{name} {plain.dtype} {list(plain.shape)}".encode())
                 digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
             if isinstance(self.model, Network):
-                around = [self.model.mean, self.model.std, self.model.size, self.model.classes]
+                around: list[Any] = [self.model.mean, self.model.std, self.model.size, self.model.classes]
+                part = self.model.output
+                if part is not None or self.model.multilabel:  # else as it always was
+                    around += [getattr(part, "__qualname__", type(part).__name__) if callable(part) else part]
+                    around += [self.model.multilabel]
                 digest.update(json.dumps(around).encode())
             self._weights = digest.hexdigest()[:16]
         return self._weights
@@ -278,6 +285,20 @@ class Subject:
         """The folders where what takes a pass over its data is stored: the first is written to, all are read."""
         origin = self.origin
         return caches(origin.run, origin.word, given=self._given is not None) if origin else caches()
+
+
+def _said(state: Any) -> str:
+    """Write out a part of a network's state that is no tensor, such as the packed weights of a quantised layer."""
+    if isinstance(state, tuple | list):
+        return "".join(map(_said, state))
+    if isinstance(state, Tensor) and state.is_quantized:
+        about = (
+            (state.int_repr(), state.q_per_channel_scales())
+            if "channel" in str(state.qscheme())
+            else (state.int_repr(), state.q_scale(), state.q_zero_point())
+        )
+        return _said(about)
+    return str(state.tolist() if isinstance(state, Tensor) else state)
 
 
 def _missing(source: str, error: DataError) -> str:

@@ -10,13 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from torchloupe.errors import DataError, ModelError, UsageError
-from torchloupe.models.user import logits
+from torchloupe.errors import DataError, UsageError
+from torchloupe.models.outputs import Ending, Part, class_logits, inverse, scores
 
 TOLERANCE = 1e-3
 """How far outside [0, 1] a pixel may be: room for rounding in half precision, not for a normalised picture."""
 AXES = 4
-OWN = frozenset({"bare", "mean", "std", "size", "classes", "check", "training", "origin"})
+HALF = (torch.float16, torch.bfloat16)
+OWN = frozenset(
+    {"bare", "mean", "std", "size", "classes", "check", "training", "origin", "output", "multilabel", "ending"}
+)
 """Attributes of a Network itself; all others are the bare network's."""
 
 
@@ -37,6 +40,13 @@ class Network(nn.Module):
     """Look at each batch's range (on a GPU this waits for it: clear it in a loop that knows its pictures)."""
     origin: Any
     """What it was opened from (`loading.Origin`); None for one made in code, and for a copy."""
+    output: Part
+    """Which part of the bare network's output holds the classes; None: what `outputs.logits` understands."""
+    multilabel: bool
+    """Each class is there or not, whatever the others: a sigmoid each, and no softmax over all."""
+    ending: str | None
+    """What the bare network's output is made by and what is undone, so that logits come out: "sigmoid", "softmax" or
+    "log_softmax"; "" for none of them, None before the first pass."""
 
     def __init__(
         self,
@@ -45,13 +55,15 @@ class Network(nn.Module):
         std: tuple[float, ...] | None,
         size: int | None,
         classes: tuple[str, ...],
+        output: Part = None,
+        multilabel: bool = False,
     ) -> None:
         super().__init__()
         self.bare = bare
         for shared in ("_modules", "_parameters", "_buffers"):
             self.__dict__[shared] = bare.__dict__[shared]
         self.mean, self.std, self.size, self.classes, self.check = mean, std, size, classes, True
-        self.origin = None
+        self.origin, self.output, self.multilabel, self.ending = None, output, multilabel, None
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Return the logits of pictures in [0, 1].
@@ -60,17 +72,30 @@ class Network(nn.Module):
             DataError: `check` is on and these are no such pictures.
             ModelError: the network's output is not one logit a class.
         """
+        if self.ending == "" or not _watchable(images):
+            return self._logits(scores(self.raw(images), len(self.classes), self.output))
+        with Ending() as end:
+            output = self.raw(images)
+        self.ending, found = end.behind(scores(output, len(self.classes), self.output))
+        return self._logits(found, undone=True)
+
+    def _logits(self, found: Float[Tensor, "b ..."], *, undone: bool = False) -> Float[Tensor, "b classes"]:
+        if self.ending and not undone:
+            found = inverse(self.ending, found)
+        return class_logits(found.float() if _half(self.bare) else found, len(self.classes))
+
+    def raw(self, images: Float[Tensor, "b c h w"]) -> Any:
+        """Return what the bare network gives for pictures in [0, 1], whatever it is: for looks at inner layers.
+
+        Raises:
+            DataError: `check` is on and these are no such pictures.
+        """
         if self.check:
             check_images(images, None if self.mean is None else len(self.mean))
         if self.mean is not None and self.std is not None:
             mean, std = per_channel(self.mean, images), per_channel(self.std, images)
             images = (images - mean) / std
-        out = logits(self.bare(images))
-        if out.shape[1] != len(self.classes):
-            raise ModelError(
-                f"the network gives {out.shape[1]} outputs for {len(self.classes)} classes. Check --classes."
-            )
-        return out
+        return self.bare(at_the_door(self.bare, images))
 
     if TYPE_CHECKING:
 
@@ -121,8 +146,57 @@ class Network(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
         twin = Network(copy.deepcopy(self.bare, memo), self.mean, self.std, self.size, self.classes)
-        twin.check = self.check
+        twin.check, twin.output, twin.multilabel, twin.ending = self.check, self.output, self.multilabel, self.ending
         return twin
+
+
+def _watchable(images: object) -> bool:
+    """Tell whether a pass can be watched for how it ends: not while it is compiled or traced by torch.fx."""
+    return type(images) is Tensor and not torch.compiler.is_compiling()
+
+
+def _half(net: nn.Module) -> bool:
+    return dtype_of(net) in HALF
+
+
+def dtype_of(net: nn.Module) -> torch.dtype | None:
+    """Return the type of a network's numbers: of its first parameter that is no whole number; None without any.
+
+    >>> dtype_of(nn.Linear(2, 2).bfloat16()), dtype_of(nn.ReLU())
+    (torch.bfloat16, None)
+    """
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), None)
+
+
+def at_the_door(net: nn.Module, images: Tensor) -> Tensor:
+    """Return images in the half precision of a network that computes in it, and half precision as the network computes.
+
+    Outside of the network pictures, losses and optimisers stay in full precision; autograd casts the gradient back.
+
+    >>> at_the_door(nn.Linear(2, 2).bfloat16(), torch.zeros(1)).dtype, at_the_door(nn.ReLU(), torch.zeros(1)).dtype
+    (torch.bfloat16, torch.float32)
+    """
+    dtype = dtype_of(net)
+    return images if dtype is None or (dtype not in HALF and images.dtype not in HALF) else images.to(dtype)
+
+
+def run(model: nn.Module, images: Float[Tensor, "b c h w"]) -> Any:
+    """Run a network on pictures in [0, 1] for the sake of what happens inside; returns whatever it gives.
+
+    >>> run(wrap(nn.Conv2d(3, 8, 3), mean=None, std=None, classes=2), torch.rand(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 3, 3])
+    """
+    return model.raw(images) if isinstance(model, Network) else model(at_the_door(model, images))
+
+
+def uncompiled(net: nn.Module) -> nn.Module:
+    """Return the network that `torch.compile` was given, whose layers can be hooked; any other as it is.
+
+    >>> uncompiled(torch.compile(nn.ReLU(), backend="eager"))
+    ReLU()
+    """
+    inner = getattr(net, "_orig_mod", None)
+    return uncompiled(inner) if isinstance(inner, nn.Module) else net
 
 
 def per_channel(values: tuple[float, ...], like: Tensor) -> Float[Tensor, "c 1 1"]:
@@ -148,11 +222,19 @@ def wrap(
     std: Sequence[float] | None,
     size: int | None = None,
     classes: int | Sequence[str],
+    output: Part = None,
+    multilabel: bool = False,
 ) -> Network:
     """Return `net` as a network, in eval mode, that takes float pictures `[b, c, h, w]` in [0, 1].
 
     `mean` and `std` are per channel, of pictures in [0, 1]; None for both means that `net` takes [0, 1].
-    `size` is recorded: nothing is resized here. `net` itself is put in eval mode and shared, not copied.
+    `size` is recorded: nothing is resized here. `net` itself is put in eval mode and shared, not copied; of a compiled
+    one, the network that was compiled.
+
+    `output` names the part of its output that holds the classes: a key or attribute, an index, or a function of the
+    output. Class maps `[b, classes, h, w]` count by their mean over positions. One number for two classes is the logit
+    of the second, by a sigmoid. Where the network ends in a sigmoid, softmax or log_softmax, what went into that is
+    taken. `multilabel`: each class is there or not by itself.
 
     Raises:
         UsageError: settings that do not fit.
@@ -168,6 +250,7 @@ def wrap(
     """
     if isinstance(net, Network) or not isinstance(net, nn.Module):
         raise UsageError(f"wrap takes a bare torch.nn.Module, not a {type(net).__name__}.")
+    net = uncompiled(net)
     if isinstance(net, torch.jit.ScriptModule):
         raise UsageError("a TorchScript network hides its layers. Wrap the network that it was made from.")
     if (mean is None) != (std is None):
@@ -185,7 +268,9 @@ def wrap(
         raise UsageError(f"classes must be a number from 1 up or a list of different names, not {classes!r}.")
     if size is not None and size < 1:
         raise UsageError(f"size must be the side of the pictures in pixels, not {size!r}.")
-    return Network(net.eval(), middle, spread, size, names)
+    if not (output is None or isinstance(output, str | int) or callable(output)) or isinstance(output, bool):
+        raise UsageError(f"output is a key, an index or a function of the network's output, not {output!r}.")
+    return Network(net.eval(), middle, spread, size, names, output, multilabel)
 
 
 def check_images(images: Tensor, channels: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Someone's own network: made by their factory, and understood whatever form its output has."""
+"""Someone's own network: made by their factory, and tried."""
 
 import copy
 import inspect
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from torchloupe.errors import ModelError
+from torchloupe.models.outputs import Part, a, class_logits, logits, scores
 from torchloupe.models.reference import one_line, resolved
 from torchloupe.models.trust import remember
 
@@ -17,7 +17,7 @@ NAMES = ("classes", "num_classes", "n_classes", "num_labels")
 """What a factory may call the number of classes."""
 SIZES = (32, 64, 224)
 """Tried in turn where the size of the pictures is not known."""
-DIMENSIONS = 2
+__all__ = ["build_user", "logits"]
 
 
 def build_user(
@@ -28,13 +28,16 @@ def build_user(
     channels: int = 3,
     arguments: Mapping[str, Any] | None = None,
     factory: object = None,
+    output: Part = None,
+    understood: bool = True,
 ) -> nn.Module:
     """Build someone's own network and try it on two grey pictures of `[channels, size, size]`.
 
     This runs the code that `reference` names (or `factory`, if one is given), and remembers that it did: the reference
     is the user's own word, or has passed `trust.permitted`. The factory is called with the number of classes if it
     takes it, as one of `NAMES` or as its only required argument; otherwise with nothing. Either way the width of its
-    output must be `classes`.
+    output (of the part `output` of it) must be `classes`, or one for two classes. Not `understood`: what its output
+    is matters to nobody yet, since inner layers can be looked at without.
 
     Raises:
         ModelError: it cannot be imported, fails, is no network, or gives something else than logits.
@@ -49,7 +52,9 @@ def build_user(
     else:
         with resolved(reference) as found:
             net = _make(found, reference, classes, arguments)
-    _try(net, reference, classes, channels, (size,) if size else SIZES)
+    given = _try(net, reference, channels, (size,) if size else SIZES)
+    if understood:
+        _check(given, reference, classes, output)
     if factory is None:
         remember(reference, arguments)
     return net
@@ -59,43 +64,11 @@ def _make(factory: object, reference: str, classes: int, arguments: Mapping[str,
     if isinstance(factory, nn.Module):
         return copy.deepcopy(factory)  # a module-level instance: each caller gets its own
     if not callable(factory) or (isinstance(factory, type) and not issubclass(factory, nn.Module)):
-        raise ModelError(f"{reference!r} is {_a(factory)}, not a class or function that gives a network.")
+        raise ModelError(f"{reference!r} is {a(factory)}, not a class or function that gives a network.")
     net: Any = _call(factory, reference, classes, dict(arguments or {}))
     if not isinstance(net, nn.Module):
-        raise ModelError(f"{reference!r} gave {_a(net)}, not a torch.nn.Module. Let it return the network.")
+        raise ModelError(f"{reference!r} gave {a(net)}, not a torch.nn.Module. Let it return the network.")
     return net
-
-
-def logits(output: object) -> Float[Tensor, "b classes"]:
-    """Return the logits in a network's output, whatever it is packed in.
-
-    Understood: the tensor itself, an object with `.logits`, a mapping with "logits", and a tuple or
-    list that begins with it; `[b, classes]` and floating-point in each case.
-
-    Raises:
-        ModelError: none of these, with what it got.
-
-    >>> logits((torch.zeros(2, 10), "features")).shape
-    torch.Size([2, 10])
-    >>> logits({"features": torch.zeros(2, 512)})
-    Traceback (most recent call last):
-    ...
-    torchloupe.errors.ModelError: the network gives a dict with 'features', not logits...
-    """
-    found = output
-    if not isinstance(output, Tensor):
-        if isinstance(getattr(output, "logits", None), Tensor):
-            found = output.logits  # type: ignore[attr-defined]
-        elif isinstance(output, Mapping):
-            found = output.get("logits")
-        elif isinstance(output, tuple | list) and output:
-            found = output[0]
-    if isinstance(found, Tensor) and found.ndim == DIMENSIONS and found.is_floating_point():
-        return found
-    raise ModelError(
-        f"the network gives {_describe(output)}, not logits [b, classes]. Let its forward return that tensor, "
-        "an object with .logits, a dict with 'logits', or a tuple that begins with it."
-    )
 
 
 def _call(factory: Callable[..., Any], reference: str, classes: int, given: dict[str, Any]) -> Any:
@@ -141,7 +114,8 @@ def _fit(
     return [], {}, {"num_classes": classes} if keywords else {}
 
 
-def _try(net: nn.Module, reference: str, classes: int, channels: int, sizes: tuple[int, ...]) -> None:
+def _try(net: nn.Module, reference: str, channels: int, sizes: tuple[int, ...]) -> object:
+    """Return what a network gives for two grey pictures."""
     modes = [(module, module.training) for module in net.modules()]
     first = next((p for p in net.parameters() if p.is_floating_point()), torch.zeros(()))
     net.eval()
@@ -150,38 +124,28 @@ def _try(net: nn.Module, reference: str, classes: int, channels: int, sizes: tup
             gray = torch.full((2, channels, size, size), 0.5, dtype=first.dtype, device=first.device)
             try:
                 with torch.no_grad():
-                    output = net(gray)
-                break
+                    return net(gray)
             except Exception as error:
                 failure = error
-        else:
-            raise ModelError(
-                f"{reference!r} fails on pictures of {' or '.join(f'{s}x{s}' for s in sizes)}: {one_line(failure)}. "
-                "Say the size that it takes with --size."
-            ) from failure
+        raise ModelError(
+            f"{reference!r} fails on pictures of {' or '.join(f'{s}x{s}' for s in sizes)}: {one_line(failure)}. "
+            "Say the size that it takes with --size."
+        ) from failure
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def _check(given: object, reference: str, classes: int, output: Part) -> None:
+    """Refuse what is not one logit a class."""
     try:
-        width = logits(output).shape[1]
+        found = scores(given, classes, output)
     except ModelError as error:
         raise ModelError(str(error).replace("the network", repr(reference), 1)) from None
-    if width != classes:
+    try:
+        class_logits(found, classes)
+    except ModelError:
         raise ModelError(
-            f"{reference!r} gives {width} outputs for {classes} classes. Let its factory take the number as `classes`."
-        )
-
-
-def _describe(output: object) -> str:
-    if isinstance(output, Tensor):
-        return f"a tensor of shape {list(output.shape)} and type {str(output.dtype).removeprefix('torch.')}"
-    if isinstance(output, Mapping):
-        return f"{_a(output)} with {', '.join(map(repr, list(output)[:5])) or 'nothing in it'}"
-    if isinstance(output, tuple | list):
-        return f"{_a(output)} of {len(output)}" + (f" beginning with {_describe(output[0])}" if output else "")
-    return f"{_a(output)}"
-
-
-def _a(value: object) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+            f"{reference!r} gives {found.shape[1]} outputs for {classes} classes. Let its factory take the number as "
+            "`classes`, or name the part of its output that holds the classes with --output (output=)."
+        ) from None

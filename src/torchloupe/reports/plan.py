@@ -103,7 +103,7 @@ def layers_of(
 
 
 def _candidates(calls: Sequence[Call]) -> list[Call]:
-    shown = [c for c in calls if len(c.shape) == 4 and c.sides != (1, 1) and not isinstance(c.module, PASSING)]
+    shown = [c for c in calls if c.is_map and c.sides != (1, 1) and not isinstance(c.module, PASSING)]
     blocks = [c for c in shown if _holds(c.module) and not isinstance(c.module, nn.Sequential | nn.ModuleList)]
     inner = [b for b in blocks if not any(other.name.startswith(f"{b.name}.") for other in blocks)]
     if len(inner) >= 2:

@@ -19,6 +19,7 @@ from torchloupe.runtime.checks import (
     each,
     first_unfit,
     is_count,
+    is_flag,
     is_int,
     is_number,
     is_object,
@@ -30,6 +31,8 @@ from torchloupe.runtime.files import read_json
 
 SCHEMA = 1
 MOST_CLASSES = 1_000_000
+LONGEST_KEY = 200
+"""Of a key of a network's output, in letters."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Config:
     data: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
     schema: int = SCHEMA
+    output: str | int | None = None
+    """Which part of the network's output holds the classes: a key or an index; None where it is plain."""
+    multilabel: bool = False
+    """Each class is there or not by itself."""
 
     @property
     def window(self) -> tuple[float, float] | None:
@@ -121,6 +128,15 @@ def is_window(value: Any) -> bool:
     return are_numbers(value) and len(value) == 2 and bool(value[0] < value[1])
 
 
+def is_part(value: Any) -> bool:
+    """Tell whether a value of a file names a part of a network's output: a short key, or an index.
+
+    >>> is_part("out"), is_part(-1), is_part(None)
+    (True, True, False)
+    """
+    return (is_text(value) and len(value) <= LONGEST_KEY) or (is_int(value) and abs(value) <= LONGEST_KEY)
+
+
 def _are_classes(value: Any) -> bool:
     return each(value, is_text) and len(set(value)) == len(value) <= MOST_CLASSES
 
@@ -134,6 +150,8 @@ CHECKS: Schema = {
     "arguments": (is_object, "arguments by name"),
     "data": (none_or(is_object), "what its data were, or null"),
     "training": (none_or(is_object), "settings by name, or null"),
+    "output": (lambda v: v is None or is_part(v), "a key, an index or null"),
+    "multilabel": (is_flag, "true or false"),
 }
 """Of each field whether it is what it should be, and what that is."""
 

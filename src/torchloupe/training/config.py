@@ -4,6 +4,7 @@ The presets' measured accuracy and time stand in `PRESET_NOTES`.
 """
 
 import math
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +28,9 @@ class TrainConfig:
     net_width: Annotated[
         int | None, "loupe: filters of its first layer; later stages have 2 and 4 times as many channels"
     ] = None
+    output: Annotated[str | None, "your own network: part of its output that holds the classes, a key or an index"] = (
+        None
+    )
     size: Annotated[int | None, "side to which pictures are resized, bilinear (default: their own size)"] = None
     epochs: Annotated[float, "passes over the train split; fractions are allowed"] = 7.0
     min_steps: Annotated[int, "take more epochs where a small data set would give fewer steps than this"] = 0
@@ -200,6 +204,15 @@ def help_of(name: str) -> str:
     """
     hint = get_type_hints(TrainConfig, include_extras=True)[name]
     return str(hint.__metadata__[0])
+
+
+def part_of(text: str | None) -> str | int | None:
+    """Read `--output`: an index where it is a whole number, else a key.
+
+    >>> part_of("out"), part_of("-1"), part_of(None)
+    ('out', -1, None)
+    """
+    return int(text) if text is not None and re.fullmatch(r"-?\d{1,3}", text) else text
 
 
 def from_toml(path: Path) -> dict[str, Any]:

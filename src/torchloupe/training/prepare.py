@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import build_bare, config_from, fill, not_finite, read_tensors
+from torchloupe.checkpoints.file import build_bare, config_from, fill, not_finite, read_tensors, wrapped
 from torchloupe.checkpoints.open import find_weights
 from torchloupe.data.dataset import Dataset, Split, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, LoupeError, ModelError, UsageError
 from torchloupe.models.layout import memory_format
-from torchloupe.models.network import Network, wrap
+from torchloupe.models.network import Network
 from torchloupe.models.reference import absolute, is_reference
 from torchloupe.runs.config import Config
 from torchloupe.runtime import distributed
 from torchloupe.training.chance import seed_for
-from torchloupe.training.config import TrainConfig, resolve
+from torchloupe.training.config import TrainConfig, part_of, resolve
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
     torch.manual_seed(seed_for(config, "network"))  # for networks with chance of their own, such as dropout
     order = memory_format(bare) if memory_format(bare) == torch.channels_last else torch.preserve_format
     bare = bare.to(device=device, memory_format=order)  # type: ignore[call-overload]
-    network = wrap(bare, mean=about.mean, std=about.std, size=about.size, classes=about.classes)
+    network = wrapped(bare, about)
     try_out(network, train, config, device)
     if (config.batch or len(train)) < 2 * distributed.world():  # a rank learns from one picture at a time
         try_alone(bare, train, config, device)
@@ -99,6 +99,7 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
             **window,
         },
         training=asdict(config),
+        output=part_of(config.output) if config.output is not None or old is None else old.output,
     )
 
 
