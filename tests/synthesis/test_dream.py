@@ -1,5 +1,6 @@
 """Dream: one step by hand, sizes and order of octaves, and what it promises of its strength."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -34,7 +35,7 @@ class Recorder(nn.Module):
         self.conv, self.only, self.error = nn.Conv2d(3, 4, 3), only, error
         seen: list[tuple[int, ...]] = []
         self.note = seen.append  # what a module holds itself is put back after a look
-        self.noted = lambda: seen
+        self.noted: Callable[[], list[tuple[int, ...]]] = lambda: seen
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:

@@ -107,7 +107,7 @@ def backpropagate(
     other = None
     if randomized:
         settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
-        drawn = randomize(model, seed)
+        drawn = randomize(model, seed, batch)
         other = backpropagate(drawn, name, images, rule, randomized=False, progress=None, **settings)  # type: ignore[arg-type]
     fraction = keep if position is None else 0.0
     plain = batch.detach().cpu()
