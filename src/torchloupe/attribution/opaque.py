@@ -5,10 +5,10 @@ whatever the rule says; deconvnet would be the plain gradient there under anothe
 and the picture is looked at: what hides its mathematics is refused by name, and what is smooth is named.
 """
 
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +38,7 @@ RECTIFYING = frozenset(
     }
 )
 """Nodes of autograd that are rectifiers: one in the graph was computed where the rule could not see it."""
-KINKED = {"Abs": "the absolute value, of which a rectifier can be made: (x + |x|) / 2"}
+KINKED = {"Abs": "an absolute value, of which a rectifier can be made, as (x + |x|) / 2"}
 SMOOTH = {
     "Sigmoid": "sigmoid",
     "Hardsigmoid": "hard sigmoid",
@@ -109,8 +109,8 @@ def looked_through(features: Tensor, allowed: Collection[Kind], rule: str) -> tu
             raise ModelError(_refusal(f"a rectifier ({plain.lower()}) that runs below Python", rule))
         if plain in KINKED:
             raise ModelError(
-                f"the network computes {KINKED[plain]}. The {rule} rule cannot see such a one: ask for `gradient`, or "
-                "use torch.relu in its place."
+                f"the network computes {KINKED[plain]}, which is no rectifier that the {rule} rule can see: ask for "
+                "`gradient`, or use torch.relu in its place."
             )
         if plain in SMOOTH:
             found.add(SMOOTH[plain])
@@ -189,11 +189,12 @@ def nothing_below(in_python: Callable[[], bool], rule: str) -> Iterator[None]:
 
 def _caller() -> str:
     """Say which function of the network's own is running, as " (forward in net.py, line 3)"."""
-    skipped = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    ours = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
+    skipped = (os.path.dirname(torch.__file__) + os.sep, ours + os.sep)  # noqa: PTH120
     frame: Any = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        if not any(path.is_relative_to(folder) for folder in skipped):
-            return f" ({frame.f_code.co_name} in {path.name}, line {frame.f_lineno})"
+        path = frame.f_code.co_filename
+        if not path.startswith(skipped):
+            return f" ({frame.f_code.co_name} in {os.path.basename(path)}, line {frame.f_lineno})"  # noqa: PTH119
         frame = frame.f_back
     return ""
