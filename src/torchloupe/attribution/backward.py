@@ -47,6 +47,8 @@ class Backward:
     """Cells it started from that are not zero."""
     randomized: "Backward | None"
     """The parameter-randomization control: the same through the network with random weights."""
+    smooth: tuple[str, ...] = ()
+    """Smooth functions on the way, which hand back their own derivative whatever the rule."""
 
     @property
     def twin(self) -> "Backward | None":
@@ -87,10 +89,13 @@ def backpropagate(
         raise UsageError(f"keep is the share of each map that is kept, above 0 and up to 1, not {keep:g}.")
     name = resolve(model, layer, images)
     batch = placed(model, images)
-    with frozen_eval(model), relu_backward(model, rule):
+    smooth: tuple[str, ...] = ()
+    with frozen_eval(model), relu_backward(model, rule) as watch:
         with torch.no_grad():
             count, *sides = activations(model, name, batch[:1]).shape[1:]
         _check_position(position, sides, len(batch), name)
+        if watch is not None:
+            smooth = watch.first(lambda: activations(model, name, batch[:1].clone().requires_grad_()))
         image, channel, asked = _pairs(channels, each, count, len(batch), name)
         size = at_once(model, name, batch, BYTES // 4)  # smaller pieces of memory are used again
         parts: list[tuple[Tensor, ...]] = []
@@ -107,11 +112,11 @@ def backpropagate(
     other = None
     if randomized:
         settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
-        drawn = randomize(model, seed)
+        drawn = randomize(model, seed, batch)
         other = backpropagate(drawn, name, images, rule, randomized=False, progress=None, **settings)  # type: ignore[arg-type]
     fraction = keep if position is None else 0.0
     plain = batch.detach().cpu()
-    return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other)
+    return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other, smooth)
 
 
 def _pairs(

@@ -8,7 +8,8 @@
 
 `f` is ReLU in any form (module, function, method, in place, `clamp(min=0)`, `maximum` with zeros), or one of the
 functions that took its place (GELU, SiLU, ELU, leaky ReLU, …), for which the two rules above are our generalisation.
-All else (convolutions, normalisation, pooling, sigmoid gates, attention) hands back its own derivative. A network
+All else (convolutions, normalisation, pooling, sigmoid gates, attention) hands back its own derivative; what may hide a
+rectifier from these rules is refused by name (`opaque`). A network
 whose only nonlinearity is of another kind (tanh, sigmoid, an activation written out by hand) is refused: there the
 rules would be the plain gradient under another name.
 """
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from torchloupe.attribution.opaque import looked_through, nothing_below
 from torchloupe.errors import ModelError
 
 Rule = Literal["gradient", "deconvnet", "guided"]
@@ -79,10 +81,21 @@ class _Rules(TorchFunctionMode):
         super().__init__()
         self.rule = rule
         self.met = False
+        self.depth = 0
+        """Torch functions that are being called from Python at the moment."""
         self.other = ""
         """A nonlinearity that is no rectifier, if one ran."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if isinstance(func, torch.jit.ScriptFunction):
+            return func(*args, **(kwargs or {}))  # what it runs was not called from Python
+        self.depth += 1
+        try:
+            return self._called(func, args, kwargs)
+        finally:
+            self.depth -= 1
+
+    def _called(self, func: Any, args: Any, kwargs: Any) -> Any:
         kwargs = dict(kwargs or {})
         x = args[0] if args else kwargs.get("input", kwargs.get("self"))
         if not isinstance(x, Tensor) or not x.is_floating_point():
@@ -162,11 +175,29 @@ def _zero(value: Any) -> bool:
     return isinstance(value, int | float) and value == 0
 
 
+class Watch:
+    """Looks at one forward pass for rectifiers that the rule cannot reach."""
+
+    def __init__(self, rules: _Rules) -> None:
+        self._rules = rules
+
+    def first(self, features: Callable[[], Tensor]) -> tuple[str, ...]:
+        """Make features of pictures that ask for a gradient; return which smooth functions pass by their derivative.
+
+        Raises:
+            ModelError: the network hides a rectifier.
+        """
+        with nothing_below(lambda: self._rules.depth > 0, self._rules.rule):
+            made = features()
+        return looked_through(made, (_Rectifier,), self._rules.rule)
+
+
 @contextmanager
-def relu_backward(model: nn.Module, rule: Rule) -> Iterator[None]:
+def relu_backward(model: nn.Module, rule: Rule) -> Iterator["Watch | None"]:
     """Make every rectifier that runs inside hand signals back by `rule`; outside nothing is changed.
 
-    Forward values are unchanged. Run the forward and the backward pass inside.
+    Forward values are unchanged. Run the forward and the backward pass inside, the first of them under `Watch.first`;
+    `gradient`, which needs no rule, is never refused, and has no watch.
 
     Raises:
         ModelError: the network hides its rectifiers (TorchScript, `torch.compile`, `x * (x > 0)`), or has none but
@@ -178,7 +209,7 @@ def relu_backward(model: nn.Module, rule: Rule) -> Iterator[None]:
     tensor([3., 0.])
     """
     if rule == "gradient":
-        yield
+        yield None
         return
     for name, module in model.named_modules():
         kind = type(module).__name__
@@ -193,7 +224,7 @@ def relu_backward(model: nn.Module, rule: Rule) -> Iterator[None]:
                 "module that it was made from (._orig_mod)."
             )
     with _Rules(rule) as rules:
-        yield
+        yield Watch(rules)
     if rules.other and not rules.met:
         raise ModelError(
             f"the network computes {rules.other} and no rectifier that can be seen, so that the {rule} rule would be "

@@ -2,24 +2,43 @@
 
 import copy
 import functools
-from collections.abc import Callable
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from torchloupe.errors import ModelError
+from torchloupe.features.hooks import frozen_eval, observe
 from torchloupe.features.owner import exclusive, seeded
+from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
+TRIES = 3
+"""Streams that are drawn from before a network counts as one that cannot be drawn anew."""
+SETTLING = 30
+"""Power iterations for a spectral norm to fit weights that it has not seen."""
+
+
+def randomize(model: nn.Module, seed: int = 0, images: Float[Tensor, "b c h w"] | None = None) -> nn.Module:
     """Return a copy of a network with freshly drawn weights (Adebayo et al. 2018, "Sanity checks for saliency maps").
 
     Modules that know how to reset themselves do so; other parameters keep their mean and standard deviation and are
-    shuffled. The random state of the caller is left alone.
+    shuffled. Where a weight is made from others (`torch.nn.utils`: prune, weight_norm, spectral_norm; parametrizations)
+    those are drawn. No `manual_seed` of the caller gives the same numbers, whose random state is left alone. With
+    `images` it is checked that what the layers put out is finite and of a like scale.
+
+    Raises:
+        ModelError: a weight stays what it is, or the random network puts out nothing sensible.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3))
     >>> bool((randomize(net)[0].weight == net[0].weight).any())
@@ -27,23 +46,187 @@ def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
     """
     with torch.inference_mode(False), torch.no_grad():
         with exclusive(model):  # not while another thread has switched and hooked it
-            drawn = copy.deepcopy(model)  # in here: weights copied under inference_mode let no gradient pass
+            # in here: weights copied under inference_mode let no gradient pass
+            drawn = copy.deepcopy(model, _detached(model))
         bare = drawn.bare if isinstance(drawn, Network) else drawn
-        _redraw(bare, seed)
+        trained = {name: value.clone() for name, value in _weights(bare)}
+        same: list[str] = []
+        for attempt in range(TRIES):
+            _redraw(bare, seed, attempt)
+            same = [name for name, value in _weights(bare) if _unchanged(value, trained[name])]
+            if not same:
+                break
+        if same:
+            raise ModelError(
+                f"the weight {same[0]!r} stays as it was trained when the network is drawn anew: there is no random "
+                "control of it. Ask without (--no-randomized, randomized=False)."
+            )
+    if images is not None:
+        _check_scale(model, drawn, images)
     return drawn
 
 
-def _redraw(bare: nn.Module, seed: int) -> None:
-    """Draw every weight of a network anew."""
-    with seeded(seed):
+def _detached(model: nn.Module) -> dict[int, Any]:
+    """Return what `deepcopy` takes for tensors that it refuses: those that a hook made of weights, with their graph."""
+    kept = [value for module in model.modules() for value in module.__dict__.values() if isinstance(value, Tensor)]
+    return {id(value): value.detach().clone() for value in kept if not value.is_leaf}
+
+
+def _unchanged(value: Tensor, before: Tensor) -> bool:
+    """Tell whether a weight that is no constant has kept (almost) all of its entries, but zeros that a mask puts in."""
+    some = (value != 0) | (before != 0)
+    if not bool(some.any()) or bool((value == value.flatten()[0]).all()):
+        return False
+    return bool((value == before)[some].float().mean() > SAME)
+
+
+SAME = 0.5
+"""A weight of which more entries than this share are what they were is not drawn anew."""
+
+
+def _weights(bare: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the name of every weight, as forwards use it: what a parametrization or a hook makes of others included."""
+    for prefix, module in bare.named_modules():
+        if isinstance(module, parametrize.ParametrizationList):
+            continue
+        for name, value in _used(module).items():
+            if value.numel() > 1:
+                yield f"{prefix}.{name}" if prefix else name, value.detach()
+
+
+def _used(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's own weights by the names that its forward uses."""
+    found = {name: p for name, p in module.named_parameters(recurse=False) if not _is_part(module, name)}
+    return {**found, **{name: getattr(module, name) for name in _made(module)}}
+
+
+def _made(module: nn.Module) -> list[str]:
+    """Return the names of a module's weights that are computed from others."""
+    new = list(module.parametrizations) if parametrize.is_parametrized(module) else []  # type: ignore[arg-type]
+    own = module._parameters
+    old = [name for name, value in module.__dict__.items() if isinstance(value, Tensor)]
+    return [*new, *(name for name in old if f"{name}_orig" in own or {f"{name}_g", f"{name}_v"} <= own.keys())]
+
+
+def _is_part(module: nn.Module, parameter: str) -> bool:
+    return any(parameter == f"{name}{end}" for name in _made(module) for end in ("_orig", "_g", "_v"))
+
+
+def _redraw(bare: nn.Module, seed: int, attempt: int = 0) -> None:
+    """Draw every weight of a network anew, from a stream that no `manual_seed(n)` of a user begins."""
+    word = f"torchloupe: parameter randomization {seed} {attempt}".encode()
+    with seeded(int.from_bytes(hashlib.sha256(word).digest()[:7], "big")):
+        torch.rand(1009)  # a generator takes 32 bits of its seed only: nobody begins here
         for module in bare.modules():
-            reset = getattr(module, "reset_parameters", None)
+            if isinstance(module, parametrize.ParametrizationList):
+                continue
+            made = _made(module)
+            plain = _plain(module) if made else module
+            before = {name: p.clone() for name, p in _used(plain).items()}
+            reset = getattr(plain, "reset_parameters", None)
             if callable(reset):
                 reset()
-                continue
-            for parameter in module.parameters(recurse=False):
-                order = torch.randperm(parameter.numel(), device="cpu").to(parameter.device)
-                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+            for name, parameter in _used(plain).items():
+                if not callable(reset) or (_varied(parameter) and torch.equal(parameter, before[name])):
+                    parameter.copy_(_shuffled(parameter))
+            for name in made:
+                _put(module, name, _used(plain)[name].detach())
+
+
+def _varied(value: Tensor) -> bool:
+    return value.numel() > 1 and bool((value != value.flatten()[0]).any())
+
+
+def _shuffled(parameter: Tensor) -> Tensor:
+    """Return the same numbers in another order, if there is one."""
+    order = torch.randperm(parameter.numel(), device="cpu").to(parameter.device)
+    mixed = parameter.flatten()[order].view_as(parameter)
+    if _varied(parameter) and torch.equal(mixed, parameter):
+        mixed = parameter.flatten().roll(1).view_as(parameter)
+    return mixed.clone()
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """Return a stand-in for a module whose weights are made from others, with weights of its own to be reset."""
+    kind = parametrize.type_before_parametrizations(module)
+    plain = cast(nn.Module, object.__new__(kind))
+    made = set(_made(module))
+    plain.__dict__ = {key: value for key, value in module.__dict__.items() if key not in made}
+    plain._modules = {name: child for name, child in module._modules.items() if name != "parametrizations"}
+    kept = {name: p for name, p in module._parameters.items() if not _is_part(module, name)}
+    plain._parameters = {**kept, **{name: nn.Parameter(getattr(module, name).detach().clone()) for name in made}}
+    return plain
+
+
+def _put(module: nn.Module, name: str, fresh: Tensor) -> None:
+    """Give a weight that is made from others a fresh value, as near as what makes it allows."""
+    own = module._parameters
+    if parametrize.is_parametrized(module, name):
+        makers = cast(nn.Module, module.parametrizations)[name]  # type: ignore[index]
+        try:
+            setattr(module, name, fresh)
+        except Exception:  # it has no way back: what it is made from is drawn
+            for original in makers.parameters(recurse=False):
+                original.copy_(torch.randn_like(original) * original.std() + original.mean())
+        _settle(makers, lambda: getattr(module, name))
+        return
+    original = own.get(f"{name}_orig")
+    if original is not None:
+        original.copy_(fresh)
+    else:
+        size, direction = own[f"{name}_g"], own[f"{name}_v"]
+        assert size is not None and direction is not None
+        direction.copy_(fresh)
+        axes = [i for i in range(fresh.ndim) if size.ndim != fresh.ndim or size.shape[i] == 1]
+        size.copy_(torch.linalg.vector_norm(fresh, dim=axes, keepdim=True).view_as(size))
+
+    def make() -> None:
+        for hook in module._forward_pre_hooks.values():
+            if getattr(hook, "name", getattr(hook, "_tensor_name", None)) == name:
+                hook(module, ())
+
+    _settle(module, make)
+
+
+def _settle(module: nn.Module, make: Callable[[], object]) -> None:
+    """Let what is estimated of a weight while training (a spectral norm) be estimated of the fresh one."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = True
+        for _ in range(SETTLING):
+            make()
+    finally:
+        for part, mode in modes:
+            part.training = mode
+    make()
+
+
+LARGER = 100.0
+"""Activations of random weights may be so many times as large as those of the trained ones."""
+
+
+def _check_scale(model: nn.Module, drawn: nn.Module, images: Tensor) -> None:
+    trained, random = (_scale(net, images[:1]) for net in (model, drawn))
+    if math.isnan(random) or random > LARGER * trained > 0:
+        much = "not finite" if math.isnan(random) else f"{random / trained:.0f} times as large"
+        raise ModelError(
+            f"with random weights the network's activations are {much}: there is no fair random control of it. Ask "
+            "without (--no-randomized, randomized=False)."
+        )
+
+
+def _scale(model: nn.Module, image: Tensor) -> float:
+    """Return the largest root mean square of any layer's output; NaN where one is not finite, 0 where none ran."""
+    found = [0.0]
+
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> None:
+        if output.is_floating_point() and output.numel():
+            found.append(float(output.double().square().mean().sqrt()))
+
+    with frozen_eval(model), torch.no_grad(), observe(model, see), suppress(Exception):  # what runs of it counts
+        model(laid_out(model, image.clone()))
+    return max(found) if all(map(math.isfinite, found)) else math.nan
 
 
 def takes_twin(method: Callable[P, R]) -> Callable[P, R]:

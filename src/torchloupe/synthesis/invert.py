@@ -142,7 +142,7 @@ def invert(
         return _invert(net, layer, images, channels, each, settings, tell)
 
     found = run(model, 0)
-    return replace(found, randomized=run(randomize(model, seed), 1)) if randomized else found
+    return replace(found, randomized=run(randomize(model, seed, images), 1)) if randomized else found
 
 
 @dataclass(frozen=True)

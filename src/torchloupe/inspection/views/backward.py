@@ -24,6 +24,7 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
     scale = "shared by all of a column" if look.scale == "shared" else "per picture"
     text = f"started from {start}; signed signal around mid grey, scale {scale}, symmetric"
     text += RANDOM if result.randomized is not None else ""
+    text += f"; passed by their derivative: {', '.join(result.smooth)}" if result.smooth else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
         apart = (
