@@ -89,6 +89,18 @@ class Net(nn.Module):
 """
 
 
+def test_a_run_remembers_the_part(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(CODE)
+    out, about = str(tmp_path / "run"), ["--quiet", "--device", "cpu"]
+    how = ["--model", f"{tmp_path / 'net.py'}:Net", "--data", "shapes", "--steps", "2", "--batch", "8", "--out", out]
+    assert "Name the part" in run("train", *how, *about).err
+    made = run("train", *how, "--output", "out", *about)
+    assert made.code == 0, made.err
+    assert '"output": "out"' in (tmp_path / "run" / "config.json").read_text()
+    tested = run("test", out, *about)
+    assert tested.code == 0 and 0 <= float(tested.out) <= 1, tested.err
+
+
 def test_the_command_line_names_the_part_and_measures_labels(run: Run, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(CODE)
     (tmp_path / "classes.txt").write_text("\n".join(shapes(train=10, test=10).classes))
