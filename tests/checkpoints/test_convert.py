@@ -163,7 +163,7 @@ def test_the_result_is_one_of_ours(tmp_path: Path) -> None:
     about = json.loads(metadata["torchloupe"])
     assert about == {
         "schema": 1, "model": "study", "arguments": {}, "classes": CLASSES, "mean": SETTINGS["mean"],
-        "std": SETTINGS["std"], "size": 224, "data": None, "training": None,
+        "std": SETTINGS["std"], "size": 224, "data": None, "training": None, "output": None, "multilabel": False,
     }  # fmt: skip
     assert metadata["torchloupe"] == json.dumps(about, sort_keys=True)
     first = out.read_bytes()

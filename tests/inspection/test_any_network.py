@@ -1,6 +1,7 @@
 """Networks that are not ours pass through every method, or are refused in one clear sentence."""
 
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,58 @@ class Functional(nn.Module):
         return self.fc(x.clamp(min=0).mean((2, 3)))  # type: ignore[no-any-return]
 
 
+class Segments(nn.Module):
+    """A dict that holds no logits by a known name, in bfloat16 where asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Conv2d(3, 6, 3, 2), nn.Conv2d(6, 8, 3), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        maps = F.relu(self.b(F.relu(self.a(x))))
+        return {"aux": maps, "out": self.head(maps)}
+
+
+class Heads(nn.Module):
+    """A linear part that can be quantised behind convolutions that cannot, and a sigmoid at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.ReLU())
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).amax((2, 3))).sigmoid()  # type: ignore[no-any-return]
+
+
+def hugging_vit() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    config = transformers.ViTConfig(image_size=SIDE, patch_size=9, num_labels=4, **sizes)
+    return transformers.ViTForImageClassification(config)  # type: ignore[no-any-return]
+
+
+def hugging_dino() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_register_tokens": 4}
+    config = transformers.Dinov2WithRegistersConfig(image_size=SIDE, patch_size=9, num_labels=4, **sizes)
+    return transformers.Dinov2WithRegistersForImageClassification(config)  # type: ignore[no-any-return]
+
+
+def hugging_swin() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SwinConfig(
+        image_size=SIDE, patch_size=4, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=5, num_labels=4
+    )
+    return transformers.SwinForImageClassification(config)  # type: ignore[no-any-return]
+
+
+def quantized() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls its own way old
+        return torch.ao.quantization.quantize_dynamic(Heads().eval(), {nn.Linear})  # type: ignore[no-any-return,no-untyped-call]
+
+
 OWN_FILE = """
 import torch
 from torch import nn
@@ -75,6 +128,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "hugging face resnet": hugging_resnet,
     "hugging face convnext": hugging_convnext,
     "functional": Functional,
+    "segmentation, not understood": Segments,
+    "segmentation, bfloat16": lambda: Segments().bfloat16(),
+    "hugging face vit": hugging_vit,
+    "hugging face vit, bfloat16": lambda: hugging_vit().bfloat16(),
+    "hugging face dino, registers": hugging_dino,
+    "hugging face swin": hugging_swin,
+    "quantised, a sigmoid at the end": quantized,
+    "compiled": lambda: torch.compile(Heads(), backend="eager"),  # type: ignore[dict-item,return-value]
 }
 
 
@@ -88,7 +149,16 @@ def looked(row: Method, net: nn.Module) -> Any:
     if row.takes in ("nothing", "start"):
         images = None
     channels = {"channels": [0, 3]} if row.channels else {}
-    return run(row.name, net, None, images, **{**channels, **FAST.get(row.name, {})}).result
+    settings = {**channels, **FAST.get(row.name, {})}
+    if "Swin" in type(getattr(net, "bare", net)).__name__ and row.name == "dream":
+        settings["octaves"] = 1  # a smaller picture changes the windows of transformers' Swin for good
+    elif row.name == "dream":
+        try:
+            return run(row.name, net, None, images, **settings).result
+        except ModelError as error:  # a transformer of one size
+            assert "does not take pictures of" in str(error) and "ask for fewer octaves" in str(error)
+            settings["octaves"] = 1
+    return run(row.name, net, None, images, **settings).result
 
 
 @ROWS

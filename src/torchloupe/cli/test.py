@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from torchloupe.runs.results import Figures
 
 
+AVERAGE_PRECISION = "average-precision.json"
+"""What the test of a multi-label network writes."""
 OUT_HELP = (
     "Folder for the results (default: RUN; on other data than the run's own RUN/test-DATA; of RUN@EPOCH "
     "RUN/snapshots/test-EPOCH; --split train or val: train-split or val-split in there)."
@@ -64,6 +66,9 @@ def test(model: str, **options: Any) -> None:
     split = dataset.split(options["split"])
     if split is None or not len(split):
         raise DataError(f"'{dataset.name}' has no {options['split']} pictures. Check --data.")
+    if loaded.network.multilabel:
+        _of_labels(loaded, dataset, options, console)
+        return
     evaluation, found = _measure(model, loaded, dataset, options, console)
     figures = found.to_json()
     other, origin = _other(loaded, dataset, figures, options["data"]), loaded.network.origin
@@ -78,6 +83,41 @@ def test(model: str, **options: Any) -> None:
         tell(evaluation, figures, folder, console)
         if other and not options["out"]:
             console.say(f"These are of other data than the network's own, '{printable(other)}': in a folder apart.")
+
+
+def _of_labels(loaded: "Loaded", dataset: "Dataset", options: dict[str, Any], console: Console) -> None:
+    """Test a multi-label network: print the average precision of each class and their mean, and write them."""
+    from torchloupe.evaluation.multilabel import precisions
+    from torchloupe.inspection.places import results_folder
+    from torchloupe.runtime.device import pick_device
+    from torchloupe.runtime.files import write_json
+
+    split, word = dataset.split(options["split"]), loaded.network.origin.word if loaded.network.origin else ""
+    assert split is not None
+    if options["tta"]:
+        raise UsageError("--tta is of accuracies, and a multi-label network has none: leave it out.")
+    network = loaded.network.to(pick_device(options["device"]))
+    with console.progress("testing") as tick:
+        found = precisions(network, split.images, split.labels, dataset.classes, batch=options["batch"], progress=tick)
+    figures = {
+        "model": word,
+        "data": dataset.name,
+        "split": options["split"],
+        "n": len(split),
+        "mean_average_precision": found.mean,
+        "average_precision": found.per_class,
+    }
+    folder = options["out"] or results_folder(loaded.run, word, loaded.title, split=options["split"], other="")
+    write_json(folder / AVERAGE_PRECISION, figures)
+    if options["as_json"]:
+        print_result(json.dumps(figures))
+    elif options["quiet"]:
+        print_result(f"{found.mean:.4f}")
+    else:
+        print_result(f"mean average precision  {found.mean:.2%} (n = {len(split):,}; a sigmoid each class)")
+        for name, share in found.per_class.items():
+            print_result(f"  {printable(name):<30.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
+        console.say(f"\nWritten to {folder}{os.sep}: {AVERAGE_PRECISION}")
 
 
 def _measure(

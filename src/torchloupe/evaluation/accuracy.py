@@ -199,7 +199,29 @@ def labels_of(network: nn.Module, labels: Int64[Tensor, "n"], classes: Sequence[
     """
     if not isinstance(network, Network):
         raise DataError("the network says no classes, so that no answer is right or wrong.")
-    return labels if _numbered(network, classes) else align(labels, classes, network.classes)
+    if network.multilabel:
+        raise DataError(
+            "the network is multi-label: an image may have several classes, so that there is no accuracy. "
+            "`torchloupe test` measures the average precision of each class."
+        )
+    return matched(network, labels, classes)[0]
+
+
+def matched(
+    network: Network, labels: Int64[Tensor, "n"], classes: Sequence[str]
+) -> tuple[Int64[Tensor, "n"], tuple[str, ...]]:
+    """Return labels of `classes` numbered as a network numbers its classes, and the names of these.
+
+    Raises:
+        DataError: it does not know one of them.
+
+    >>> from torchloupe import load
+    >>> matched(load("resnet20", classes=["cat", "dog"]), torch.tensor([0]), ["dog", "cat"])
+    (tensor([1]), ('cat', 'dog'))
+    """
+    if _numbered(network, classes):
+        return labels, tuple(classes)
+    return align(labels, classes, network.classes), network.classes
 
 
 def examine(

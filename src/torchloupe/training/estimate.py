@@ -79,4 +79,4 @@ def training_seconds(dataset: Dataset, config: TrainConfig, device: str = "cpu",
     side = (config.size, config.size) if config.size else (int(h), int(w))
     square = config.size or (side[0] if side[0] == side[1] else None)
     about = Config(config.model, dataset.classes, None, None, square, arguments_of(config))
-    return seconds_for(build_bare(about), side, config, len(dataset.train), amp)
+    return seconds_for(build_bare(about, understood=False), side, config, len(dataset.train), amp)

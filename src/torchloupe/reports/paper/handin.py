@@ -22,6 +22,7 @@ from torchloupe.inspection.layer_table import counted, layer_table
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
+from torchloupe.models.network import Network
 from torchloupe.reports.contents import Performance
 from torchloupe.reports.making import canvas_of, why
 from torchloupe.reports.paper.escape import in_latex, in_markdown
@@ -66,7 +67,8 @@ def hand_in(
     from torchloupe.reports.report import sample_images
 
     samples = sample_images(studied, pictures, SAMPLES, seed)
-    tested = performance(studied, TIERS[0].images)
+    one_class = not (isinstance(studied.model, Network) and studied.model.multilabel)
+    tested = performance(studied, TIERS[0].images) if one_class else None
     suffix = "pdf" if kind == "latex" else "png"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.subsets import spread_out, take
 from torchloupe.errors import DataError, ModelError, ResourceError
-from torchloupe.evaluation.accuracy import Evaluation, examine
+from torchloupe.evaluation.accuracy import Evaluation, examine, labels_of
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.contents import Mistake, Performance
@@ -70,6 +70,9 @@ def performance(studied: Subject, images: int, progress: Progress | None = None)
     """Return the figures of the network's test, measured if they are not kept; None without data or kept figures.
 
     `images`: test images, at most, that it is measured on if it has to be.
+
+    Raises:
+        DataError: the network is multi-label, so that there is no accuracy.
     """
     dataset, split = studied.dataset(), studied.split()
     chosen = spread_out(0 if split is None else len(split), images)
@@ -78,6 +81,8 @@ def performance(studied: Subject, images: int, progress: Progress | None = None)
             return found
     if dataset is None or split is None or not isinstance(studied.model, Network):
         return None
+    if studied.model.multilabel:
+        labels_of(studied.model, split.labels, dataset.classes)  # it says why there is none
     tested = split if len(chosen) == len(split) else take(split, chosen)
     try:
         evaluation, mirrored = examine(
