@@ -23,7 +23,7 @@ from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
 
 NO_IMAGES = "there are no pictures to look at: name some (--pictures, images=…) or a data set (--data)."
-SHOWN = ("weight", "strength", "maps", "pictures", "signal", "history", "activation", "shifted")
+SHOWN = ("weight", "strength", "maps", "pictures", "signal", "history", "activation")
 """Fields of results that are numbers whatever is looked at; NaN elsewhere has a meaning of its own, which the result
 says: the error of a silent layer, the spread of one copy."""
 
