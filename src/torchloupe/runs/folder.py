@@ -10,7 +10,7 @@ from torchloupe.runtime.checks import Schema, first_unfit, is_object, is_text, n
 from torchloupe.runtime.files import LONGEST_PATH, PART, read_json
 
 RUNS = Path("runs")
-CONFIG, REQUEST, LOCK = "config.json", "request.json", ".lock"
+CONFIG, REQUEST, LOCK, ENVIRONMENT_FILE = "config.json", "request.json", ".lock", "environment.json"
 """What a run is; what it was asked for, until then; held by the one who trains in it."""
 NEARBY = 3
 """Runs that are named where there is none, at most."""
@@ -159,5 +159,7 @@ def read_environment(run: Path) -> dict[str, Any]:
 
 
 def _is_nothing(path: Path) -> bool:
-    """Tell whether a file is a lock, a request, or half written."""
-    return path.name in (LOCK, f"{LOCK}.json", REQUEST) or (path.name.startswith(".") and path.suffix == PART)
+    """Tell whether a file is a lock, a request, what it was to be made on, or half written."""
+    return path.name in (LOCK, f"{LOCK}.json", REQUEST, ENVIRONMENT_FILE) or (
+        path.name.startswith(".") and path.suffix == PART
+    )

@@ -217,8 +217,7 @@ def cell(text: str) -> str:
 
 
 def write_verdict(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:
-    """Write all files of a test; `figures` goes to test.json as it is."""
-    write_json(folder / "test.json", figures)
+    """Write all files of a test; `figures` goes to test.json as it is, last: where that is, the others are."""
     write_predictions(folder / "predictions.csv", evaluation, split.names)
     write_confusion(folder / "confusion.csv", evaluation)
     heading = f"{title}: accuracy {evaluation.accuracy:.2%}, n = {len(evaluation.labels):,}"
@@ -230,6 +229,7 @@ def write_verdict(folder: Path, evaluation: Evaluation, split: Split, title: str
         heading = f"{title}: the {len(shown)} most confident of {len(wrong):,} mistakes"
         captions = [_caption(evaluation, split, i) for i in shown.tolist()]
         save_figure(sheet(split.images[shown], captions, columns=8, title=heading), folder / "mistakes.png")
+    write_json(folder / "test.json", figures)
 
 
 def _caption(evaluation: Evaluation, split: Split, i: int) -> str:
