@@ -40,6 +40,7 @@ ABOUT: Schema = {
     "classes": (lambda value: each(value, is_text), "a list of names"),
 }
 """What stands beside the stored health of channels."""
+LOOKING = "looking inside a network"
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
 
@@ -80,6 +81,8 @@ class Subject:
         self.missing = ""
         """Why the data of its run are not at hand, and how to get them, once they were looked for."""
         self._dataset: Dataset | None = data if isinstance(data, Dataset) else None
+        if self._dataset is not None:
+            check_one_label(self._dataset, LOOKING)
         self._health: dict[str, ChannelHealth] = {}
         self._asked: set[str] = set()
         self.seen: dict[str, Any] = {}
@@ -150,7 +153,7 @@ class Subject:
                     class_names=self._class_names or own.get("class_names"),
                     say=self._say,
                 )
-                check_one_label(self._dataset, "looking inside a network")
+                check_one_label(self._dataset, LOOKING)
             except DataError as error:
                 if asked:
                     raise

@@ -143,9 +143,7 @@ def _bound(rows: list[Row], index: Names) -> tuple[dict[int, Row], list[str], se
             why = f"the split {short(row.split, 20)} is not train, val or test" if row.split else "no split"
         elif known is not None and (known.classes, _word(known)) != (row.classes, _word(row)):
             torn.add(found)
-            why = (
-                f"named before, at {known.place}, as another class or split; several classes are '{_both(known, row)}'"
-            )
+            why = f"named at {known.place} too, as another class or split; several are written '{_both(known, row)}'"
         else:
             taken[found] = row
             continue
@@ -185,7 +183,7 @@ def _told(
         shown = listed([short(name, 60) for name in sorted(without)], 5)
         found.append(f"{plural(len(without), 'picture')} of {pictures:,} in '{where}' {has} no label: {shown}.")
     if found and not skip_bad:
-        raise DataError(f"{' '.join(found)} Correct '{labels}', or leave them out with `--skip-bad`.")
+        raise DataError(f"{' '.join(found)} Correct them, or leave them out with `--skip-bad`.")
     return [f"{what} Left out." for what in found]
 
 
