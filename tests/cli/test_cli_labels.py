@@ -25,10 +25,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
         kind = data.classes[label]
         counts[kind] = counts.get(kind, 0) + 1
         name = f"{counts[kind]:03}.png"
-        for path in (home / "folders" / kind / name, home / "flat" / f"{kind}-{name}"):
+        for path in (home / "folders" / kind / name, home / "flat" / f"{counts[kind]:03}-{kind}.png"):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
-        rows.insert(1, f"{kind}-{name},{kind}")
+        rows.insert(1, f"{counts[kind]:03}-{kind}.png,{kind}")
     (home / "who-is-who.csv").write_text("\n".join(rows))
     return home / "folders", home / "flat", home / "who-is-who.csv"
 
@@ -65,7 +65,7 @@ def test_a_flat_folder_with_a_csv_trains_as_class_folders_do_bit_for_bit(
 
 def test_a_run_goes_on_with_its_labels_and_names(tmp_path: Path, run: Run, drawn: tuple[Path, Path, Path]) -> None:
     _, flat, labels = drawn
-    kinds = sorted({name.name.partition("-")[0] for name in flat.iterdir()})
+    kinds = sorted({path.stem.partition("-")[2] for path in flat.iterdir()})
     (tmp_path / "names.txt").write_text("\n".join(f"{kind} the {kind}" for kind in kinds))
     told = ("--data", str(flat), "--labels", str(labels), "--class-names", str(tmp_path / "names.txt"))
     out = ("--out", str(tmp_path / "run"))

@@ -35,7 +35,9 @@ def show(source: str, **options: Any) -> None:
     dataset = load_data(source, console, size=options["size"], **how_to_load(options))
     _sheet(dataset, options["out"], options["per_class"], options["seed"])
     _count(dataset)
-    console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}")
+    told = {"--labels": options["labels"], "--class-names": options["class_names"]}
+    more = "".join(f" {option} {path}" for option, path in told.items() if path is not None)
+    console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}{more}")
 
 
 def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
