@@ -148,6 +148,7 @@ def test_an_onnx_says_what_it_is_and_passes_the_checker(tmp_path: Path) -> None:
     axes = [[axis.dim_param or axis.dim_value for axis in v.type.tensor_type.shape.dim] for v in (given, got)]
     assert (given.name, got.name, axes) == ("pictures", "logits", [["batch", 3, 32, 32], ["batch", 5]])
     assert not any(tensor.external_data for tensor in model.graph.initializer)
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     assert list(tmp_path.iterdir()) == [tmp_path / "net.onnx"]
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ ABOUT = "about.json"
 """The extra file of a `.pt2` that says what the network is."""
 TRACED = 2
 """Pictures that it is traced with; the program takes any number."""
+ASIDES = re.compile(r"\s+\((?:unhinted|Size-like)")
+"""Begins what torch adds for those who work on torch."""
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -124,16 +126,17 @@ def cause_of(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in COLORS.sub("", str(error)).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:250].rstrip(".")
+    return (ASIDES.split(lines[0])[0] if lines else type(error).__name__)[:250].rstrip(".")
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep what torch's exporters log and warn of among themselves from the user's terminal."""
+    """Keep what torch's exporters log, print and warn of among themselves from the user's terminal."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        nowhere = io.StringIO()  # a graph that cannot be traced is printed as code
+        with warnings.catch_warnings(), redirect_stdout(nowhere), redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:
