@@ -132,6 +132,7 @@ def test_everything_else_refuses_pictures_of_several_classes(
 def test_data_show_counts_them(tmp_path: Path, run: Run, several: tuple[Path, Path]) -> None:
     out = ("--out", str(tmp_path / "sheet.png"))
     shown = run("data", "show", str(several[0]), "--labels", str(several[1]), *out)
+    assert f"Next: torchloupe test MODEL --multilabel --data {several[0]} --labels {several[1]}" in shown.err
     rows = [line.split() for line in shown.out.splitlines()[:4]]
     assert rows == [["class", "train", "test"], ["cat", "2", "2"], ["dog", "1", "3"], ["all", "2", "4"]]
     (tmp_path / "map.txt").write_text("cat Felis catus\ndog Canis familiaris")

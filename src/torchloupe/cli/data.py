@@ -35,9 +35,10 @@ def show(source: str, **options: Any) -> None:
     dataset = load_data(source, console, size=options["size"], **how_to_load(options))
     _sheet(dataset, options["out"], options["per_class"], options["seed"])
     _count(dataset)
+    following = "test MODEL --multilabel" if dataset.is_multilabel else "train"
     told = {"--labels": options["labels"], "--class-names": options["class_names"]}
     more = "".join(f" {option} {path}" for option, path in told.items() if path is not None)
-    console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}{more}")
+    console.say(f"\nSheet: {options['out']}\nNext: torchloupe {following} --data {source}{more}")
 
 
 def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
