@@ -37,6 +37,7 @@ MAY_WRITE = {
     "runs/metrics.py": "a log that is appended to",
     "training/journal.py": "a log that is appended to",
     "data/downloads/partfile.py": "a download under way",
+    "checkpoints/exported.py": "a program into memory",
     "checkpoints/foreign/worker.py": "a temporary folder, in a process of its own",
     "reports/html/sprites.py": "pictures into memory",
 }

@@ -20,7 +20,7 @@ import torch
 from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import Maker
 from torchloupe.checkpoints.open import open_model
-from torchloupe.data.dataset import Dataset, checksum
+from torchloupe.data.dataset import Dataset, check_one_label, checksum
 from torchloupe.errors import DataError, ModelError, UsageError, short
 from torchloupe.evaluation.accuracy import Evaluation, examine
 from torchloupe.inspection.subject import Subject, keep_statistics
@@ -83,12 +83,14 @@ def train(
     threads: int | None = None,
     listener: Listener | None = None,
     window: tuple[float, float] | None = None,
+    labels: str | Path | None = None,
+    class_names: str | Path | None = None,
 ) -> Trained:
     """Train a network and write a whole run folder, as the command does: curves, README and statistics too.
 
     `out` is a new folder under `runs/` if left out. With `resume` the run in it (or the newest) goes on, on as many
-    threads as it began with; with "auto" it begins where there is none. `window` says what is black and white in
-    pictures of more than 8 bits. For the loop alone, see
+    threads as it began with; with "auto" it begins where there is none. `window`, `labels` and
+    `class_names` say how pictures are to be read, as for `torchloupe.data.load`. For the loop alone, see
     `torchloupe.training.loop.train`, whose errors are raised here as well.
 
     Raises:
@@ -111,11 +113,12 @@ def train(
         resume = bool(resume) and is_begun(run)
         if not resume and launched_rank() == 0:
             check_free(run)
-        with requested(run, asdict(config), dataset.source if isinstance(dataset, Dataset) else str(dataset), window):
+        paths = {"labels": labels, "class_names": class_names}
+        reading: dict[str, Any] = {name: None if path is None else str(path) for name, path in paths.items()}
+        reading["window"] = window
+        with requested(run, asdict(config), dataset.source if isinstance(dataset, Dataset) else str(dataset), reading):
             known = (
-                dataset
-                if isinstance(dataset, Dataset)
-                else data_sets.load(str(dataset), size=config.size, window=window)
+                dataset if isinstance(dataset, Dataset) else data_sets.load(str(dataset), size=config.size, **reading)
             )
             with process_settings(threads=threads or (_threads_of(run) if resume else None)):
                 network = learn(
@@ -192,7 +195,7 @@ def measure(
     """Test a network on a split, `test`, `val` or `train`, of a data set; `name` is what the figures call it.
 
     Raises:
-        DataError: the split is empty, or has a class that the network does not know.
+        DataError: the split is empty, or has a class that the network does not know, or several a picture.
 
     >>> from torchloupe import load
     >>> from torchloupe.data.drawn.shapes import shapes
@@ -203,6 +206,7 @@ def measure(
     images = dataset.split(split)
     if images is None or not len(images):
         raise DataError(f"'{dataset.name}' has no {split} pictures. Check --data.")
+    check_one_label(dataset, "the accuracy of a network")
     evaluation, mirrored = examine(
         network, images.images, images.labels, dataset.classes, tta=tta, batch=batch, progress=progress
     )
@@ -239,8 +243,8 @@ def test(
     word = _word(run)
     loaded = open_model(word, model=model)
     if dataset is None:
-        about, window = loaded.config.data or {}, loaded.config.window
-        dataset = data_sets.load(about["source"], size=loaded.config.size, window=window)
+        about = loaded.config.data or {}
+        dataset = data_sets.load(about["source"], size=loaded.config.size, **loaded.config.reading)
     check_data(Path(word), dataset)
     network = loaded.network.to(pick_device(device))
     evaluation, figures = measure(network, dataset, name=word, tta=tta, batch=batch, progress=progress)

@@ -35,7 +35,10 @@ def show(source: str, **options: Any) -> None:
     dataset = load_data(source, console, size=options["size"], **how_to_load(options))
     _sheet(dataset, options["out"], options["per_class"], options["seed"])
     _count(dataset)
-    console.say(f"\nSheet: {options['out']}\nNext: torchloupe train --data {source}")
+    following = "test MODEL --multilabel" if dataset.is_multilabel else "train"
+    told = {"--labels": options["labels"], "--class-names": options["class_names"]}
+    more = "".join(f" {option} {path}" for option, path in told.items() if path is not None)
+    console.say(f"\nSheet: {options['out']}\nNext: torchloupe {following} --data {source}{more}")
 
 
 def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
@@ -43,12 +46,19 @@ def _sheet(dataset: "Dataset", out: Path, per_class: int, seed: int) -> None:
     from torchloupe.figures.plots import save_figure, sheet, shorten
 
     split = dataset.train
-    index = subsets.per_class(split.labels, min(len(dataset.classes), 25), per_class, seed)
-    captions = [
-        f"{shorten(dataset.classes[int(split.labels[i])], 16)}\n{shorten(split.names[i], 20)}" for i in index.tolist()
-    ]
+    table = split.labels if dataset.is_multilabel else None
+    labels = split.labels if table is None else table.int().argmax(1)  # a picture of several stands with its first
+    index = subsets.per_class(labels, min(len(dataset.classes), 25), per_class, seed)
+    captions = [f"{shorten(_classes_of(dataset, int(i)), 16)}\n{shorten(split.names[i], 20)}" for i in index.tolist()]
     title = f"{dataset.name}: {per_class} train pictures a class, drawn by seed {seed}"
     save_figure(sheet(split.images[index], captions, columns=per_class, title=title), out)
+
+
+def _classes_of(dataset: "Dataset", picture: int) -> str:
+    label = dataset.train.labels[picture]
+    if not dataset.is_multilabel:
+        return dataset.classes[int(label)]
+    return ", ".join(dataset.classes[k] for k in label.nonzero().flatten().tolist()) or "no class"
 
 
 def _count(dataset: "Dataset") -> None:
@@ -56,12 +66,13 @@ def _count(dataset: "Dataset") -> None:
 
     n = len(dataset.classes)
     splits = {word: split for word in ("train", "val", "test") if (split := dataset.split(word)) is not None}
-    counts = [torch.bincount(split.labels, minlength=n).tolist() for split in splits.values()]
+    labels = [split.labels for split in splits.values()]
+    counts = [(each.sum(0) if each.ndim > 1 else torch.bincount(each, minlength=n)).tolist() for each in labels]
     wide = min(30, max(map(len, dataset.classes)))
     print_result(f"{'class':<{wide}}" + "".join(f"  {word:>7}" for word in splits))
     for name, *each in zip(dataset.classes, *counts, strict=True):
         print_result(f"{printable(name):<{wide}.{wide}}" + "".join(f"  {count:>7,}" for count in each))
-    print_result(f"{'all':<{wide}}" + "".join(f"  {sum(each):>7,}" for each in counts))
+    print_result(f"{'all':<{wide}}" + "".join(f"  {len(split):>7,}" for split in splits.values()))
     h, w = dataset.train.images.shape[2:]
     print_result(f"{w} x {h} pixels; mean {_few(dataset.mean)}, std {_few(dataset.std)} of train, in [0, 1]")
 

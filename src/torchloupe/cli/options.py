@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torchloupe.data.dataset import Dataset
     from torchloupe.inspection.subject import Subject
     from torchloupe.models.network import Network
+    from torchloupe.runs.config import Reading
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +47,19 @@ loading = stack(
         metavar="LOW HIGH",
         help="Grey pictures of more than 8 bits: LOW and below is black, HIGH and above white (default: of the run, "
         "else as the files say, else the bits that hold their largest value).",
+    ),
+    click.option(
+        "--labels",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="CSV or JSON of which picture is of which class (default: of the run, else a labels.csv or labels.json "
+        "beside pictures in one folder).",
+    ),
+    click.option(
+        "--class-names",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="CSV, JSON or text of what class folders are to be called: n01440764 tench.",
     ),
 )
 trained_with = click.option(
@@ -155,7 +169,25 @@ def open_named(model: str, options: dict[str, Any]) -> "Loaded":
 
 def how_to_load(options: dict[str, Any]) -> dict[str, Any]:
     """Return what was given of the options of `loading`."""
-    return {name: options[name] for name in ("skip_bad", "offline", "window")}
+    return {name: options[name] for name in ("skip_bad", "offline")} | reading(options)
+
+
+def reading(options: dict[str, Any], own: "Reading | None" = None) -> "Reading":
+    """Return how pictures are to be read: as was given, else as those of the run were.
+
+    The labels of a run are of its own pictures: for others (`--data`) they say nothing.
+    """
+    own = {**(own or {}), **({"labels": None} if options.get("data") is not None else {})}
+    given: dict[str, Any] = {
+        "window": options["window"],
+        **{name: None if options[name] is None else str(options[name]) for name in ("labels", "class_names")},
+    }
+    return {name: own.get(name) if value is None else value for name, value in given.items()}
+
+
+def remember(options: dict[str, Any], own: "Reading") -> None:
+    """Go by what a run was begun with where the user says nothing else of how its pictures are to be read."""
+    options.update({name: options[name] if options[name] is not None else value for name, value in own.items()})
 
 
 def load_data(
@@ -166,13 +198,16 @@ def load_data(
     skip_bad: bool = False,
     offline: bool = False,
     window: tuple[float, float] | None = None,
+    labels: str | None = None,
+    class_names: str | None = None,
 ) -> "Dataset":
     """Load a data set with a progress bar, and say what the user should know of it."""
     from torchloupe import data
 
     with console.progress("reading pictures") as tick:
-        how = {"size": size, "skip_bad": skip_bad, "offline": offline, "window": window}
-        dataset = data.load(word, **how, say=_teller(console), progress=tick)  # type: ignore[arg-type]
+        how: dict[str, Any] = {"size": size, "skip_bad": skip_bad, "offline": offline, "window": window}
+        how |= {"labels": labels, "class_names": class_names}
+        dataset = data.load(word, **how, say=_teller(console), progress=tick)
     for note in dataset.notes:
         console.say(f"Note: {note}")
     return dataset
@@ -193,8 +228,8 @@ def study(network: "Network", options: dict[str, Any], console: Console, *, read
     """
     from torchloupe.inspection.subject import Subject
 
-    own = network.origin.config.window if network.origin else None
-    how = {"offline": options["offline"], "skip_bad": options["skip_bad"], "window": options["window"] or own}
+    own = network.origin.config.reading if network.origin else None
+    how = {"offline": options["offline"], "skip_bad": options["skip_bad"], **reading(options, own)}
     given = options["data"]
     if given is not None and read:
         given = load_data(given, console, size=network.size, **how)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from torchloupe.cli.options import DATA_HELP, device, find_data, how_to_load, load_data, loading, quiet, stack
+from torchloupe.cli.options import (
+    DATA_HELP,
+    device,
+    find_data,
+    how_to_load,
+    load_data,
+    loading,
+    quiet,
+    reading,
+    remember,
+    stack,
+)
 from torchloupe.cli.report import seconds
 from torchloupe.runs.folder import check_free, is_begun
 from torchloupe.runs.request import begun_with, requested
@@ -49,8 +60,8 @@ def run(**options: Any) -> None:
     with writing(out):
         config, resume = _begin(out, options)
         if resume:
-            options["window"] = options["window"] or begun_with(out)
-        with requested(out, asdict(config), word, options["window"]):
+            remember(options, begun_with(out))
+        with requested(out, asdict(config), word, reading(options)):
             from torchloupe.pipeline import check_data, report_path  # torch comes with it, after the run is on the disk
 
             dataset = load_data(word, console, size=config.size, **how_to_load(options))

@@ -17,6 +17,7 @@ from torchloupe.cli.options import (
     loading,
     open_named,
     quiet,
+    reading,
     stack,
 )
 from torchloupe.errors import DataError, UsageError, printable
@@ -61,7 +62,7 @@ def test(model: str, **options: Any) -> None:
         word,
         console,
         size=loaded.config.size,
-        **{**how_to_load(options), "window": options["window"] or loaded.config.window},
+        **{**how_to_load(options), **reading(options, loaded.config.reading)},
     )
     split = dataset.split(options["split"])
     if split is None or not len(split):

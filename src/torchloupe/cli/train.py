@@ -23,6 +23,8 @@ from torchloupe.cli.options import (
     numbers,
     of_config,
     quiet,
+    reading,
+    remember,
 )
 from torchloupe.cli.options import stack as joined
 from torchloupe.errors import UsageError
@@ -109,11 +111,11 @@ def train(**options: Any) -> None:
             old = begun(out, config, asked, values.get("model"))
             config = old or config
             word = named["data"] or begun_on(out)
-            options["window"] = options["window"] or begun_with(out)
+            remember(options, begun_with(out))
         elif launched_rank() == 0:
             check_free(out)
         stack.enter_context(
-            requested(out, asdict(config), word, options["window"])
+            requested(out, asdict(config), word, reading(options))
         )  # before torch is imported and the data are read
         dataset = load_data(word, console, size=config.size, **how_to_load(options))
         done = learn(
@@ -169,10 +171,12 @@ def learn(
 ) -> "Trained":
     """Say what will be learned, ask if it takes more than `patience` seconds (None: never), learn, and tell of it."""
     from torchloupe import pipeline
+    from torchloupe.data.dataset import check_one_label
     from torchloupe.runs.metrics import measured_on
     from torchloupe.training.journal import Listener
     from torchloupe.training.loop import Stopped
 
+    check_one_label(dataset, "training")
     _introduce(dataset, config, out, console, device, amp, patience)
     with signals.postponed() as stop, console.progress("training") as tick:
         listener = Listener(

@@ -58,6 +58,8 @@ class Place:
     """The data set."""
     fingerprint: str
     """What is in it."""
+    labels: str = ""
+    """What changes when the file of its labels does, where one was named."""
 
     @property
     def prefix(self) -> str:
@@ -69,6 +71,7 @@ class Place:
     def file(self, resized: int | None, seed: int | None, skipped: bool, asked: Window | None = None) -> Path:
         how = f"{resized or 'own'}-{'given' if seed is None else f's{seed}'}{'-some' if skipped else ''}"
         how += "" if asked is None else f"-{asked[0]!r}-to-{asked[1]!r}"
+        how += f"-by-{self.labels}" if self.labels else ""
         return cache_folder() / "decoded" / f"{self.prefix}-{self.fingerprint}v{VERSION}-{how}.safetensors"
 
     def files(self, options: Options) -> Iterable[Path]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
+from torchloupe.errors import DataError
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -13,8 +15,8 @@ class Split:
 
     images: UInt8[Tensor, "n c h w"]
     """RGB, 0 to 255, at the pictures' own size."""
-    labels: Int64[Tensor, "n"]
-    """Index into `Dataset.classes`."""
+    labels: Int64[Tensor, "n"] | Bool[Tensor, "n classes"]
+    """Index into `Dataset.classes`; a table of which picture has which where one may have several (`is_multilabel`)."""
     names: tuple[str, ...]
     """File name of each picture, relative to the data set, `/` between folders."""
     masks: Bool[Tensor, "n h w"] | None = None
@@ -48,6 +50,20 @@ class Dataset:
 
     window: tuple[float, float] | None = None
     """The values that are black and white in pictures of more than 8 bits; None where there are none."""
+    labels_file: str | None = None
+    """The file that told which picture is of which class, where one was named."""
+    class_names_file: str | None = None
+    """The file that told what the classes are called, where one was named."""
+
+    @property
+    def is_multilabel(self) -> bool:
+        """A picture may have any number of classes: the labels of each split are a table [n, classes].
+
+        >>> from torchloupe.data.drawn.shapes import shapes
+        >>> shapes(train=10, test=10).is_multilabel
+        False
+        """
+        return self.train.labels.ndim > 1
 
     def split(self, word: str) -> Split | None:
         """Return the split that a word names: `train`, `val` or `test`.
@@ -57,6 +73,22 @@ class Dataset:
         True
         """
         return {"train": self.train, "val": self.val, "test": self.test}[word]
+
+
+def check_one_label(dataset: Dataset, what: str) -> None:
+    """Refuse pictures that may have several classes; `what` takes one each: "training".
+
+    Raises:
+        DataError: they may.
+
+    >>> from torchloupe.data.drawn.shapes import shapes
+    >>> check_one_label(shapes(train=10, test=10), "training")
+    """
+    if dataset.is_multilabel:
+        raise DataError(
+            f"the pictures of '{dataset.name}' have several classes, and {what} takes one each. "
+            "What they can do is `torchloupe test MODEL --multilabel`."
+        )
 
 
 def checksum(dataset: Dataset) -> str:

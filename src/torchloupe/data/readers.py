@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from torchloupe.data import cache
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.fingerprint import fingerprint
 from torchloupe.data.formats import archive, cifar
+from torchloupe.data.formats.class_names import read_class_names, shown
+from torchloupe.data.formats.labels import read_labels
 from torchloupe.data.formats.parts import Options, Pictures, listed
 from torchloupe.data.statistics import mean_std
 from torchloupe.errors import DataError, UsageError, did_you_mean
@@ -37,10 +39,12 @@ class Reader:
     name: str
     recognizes: Callable[[Path], bool]
     read: Callable[[Path, Options], Pictures]
+    labels: bool = True
+    """A file of labels may tell the classes."""
 
 
 READERS: tuple[Reader, ...] = (
-    Reader("official CIFAR archive", cifar.is_official, cifar.read),
+    Reader("official CIFAR archive", cifar.is_official, cifar.read, labels=False),
     Reader("folder of pictures by class", _late("is_folder"), _late("read_folder")),
     Reader("zip of pictures by class", archive.is_zip, _late("read_zip")),
     Reader("tar of pictures by class", archive.is_tar, _late("read_tar")),
@@ -58,6 +62,8 @@ def load(
     *,
     skip_bad: bool = False,
     window: tuple[float, float] | None = None,
+    labels: str | Path | None = None,
+    class_names: str | Path | None = None,
     seed: int = 0,
     offline: bool = False,
     cache: bool = True,
@@ -72,12 +78,20 @@ def load(
     what each batch is to be resized. `window` says which values are black and white in pictures of one channel with
     more than 8 bits (below is black, above is white); without it that is what the files say, else the bits that hold
     the largest value of all. `seed` splits one tree of class folders, and draws `shapes`.
+
+    `labels` is a CSV or JSON of which file is of which class (`formats.labels`), of pictures that lie anywhere in `D`;
+    one folder of pictures that holds a `labels.csv` or `labels.json` needs no word of it. Where pictures have several
+    classes, the labels of each split are a table `[n, classes]`. `class_names` is a CSV, JSON or text of what folders'
+    names, such as WordNet's `n01440764`, are to be shown as.
+
     `progress` gets (done, total): bytes while downloading, pictures while decoding; `say` gets sentences for the user.
 
     Raises:
-        DataError: nothing there, nothing that fits, a class in test only, pictures that can't be read.
+        DataError: nothing there, nothing that fits, a class in test only, pictures that can't be read, labels that do
+            not fit.
         ResourceError: the pictures would not fit into memory.
-        UsageError: a size that is no side of a picture, or a window whose ends are not in order.
+        UsageError: a size that is no side of a picture, a window whose ends are not in order, or labels for
+            data that have their own.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -97,10 +111,19 @@ def load(
     if place is None:
         from torchloupe.data.drawn.shapes import shapes
 
+        if labels is not None or class_names is not None:
+            raise UsageError("shapes know their classes: leave --labels and --class-names out.")
         return shapes(seed=seed, size=size or 32)
-    options = Options(size, seed, skip_bad, progress, window)
+    shown_as = None if class_names is None else read_class_names(class_names)
+    told = None if labels is None else read_labels(labels)
+    options = Options(size, seed, skip_bad, progress, window, told)
     images, statistics = _cached(place, options, say) if cache else _read(place, options)
-    return _dataset(images, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
+    dataset = _dataset(images, statistics, size, str(D) if str(D) in ("cifar10", "cifar100") else str(place))
+    dataset = replace(dataset, labels_file=None if labels is None else str(labels))
+    if shown_as is None:
+        return dataset
+    classes, notes = shown(dataset.classes, shown_as, str(class_names))
+    return replace(dataset, classes=classes, notes=dataset.notes + notes, class_names_file=str(class_names))
 
 
 def find(
@@ -172,7 +195,7 @@ def _may_be_archive(file: Path) -> bool:
 
 
 def _cached(place: Path, options: Options, say: Callable[[str], None]) -> tuple[Pictures, cache.Statistics]:
-    where = cache.Place(place, fingerprint(place))
+    where = cache.Place(place, fingerprint(place), options.labels.mark if options.labels else "")
     found = cache.lookup(where, options, say)
     if found is not None:
         return found
@@ -185,6 +208,8 @@ def _cached(place: Path, options: Options, say: Callable[[str], None]) -> tuple[
 def _read(place: Path, options: Options) -> tuple[Pictures, cache.Statistics]:
     for reader in READERS:
         if reader.recognizes(place):
+            if options.labels and not reader.labels:
+                raise UsageError(f"'{place}' is an {reader.name}, which has its own labels: leave --labels out.")
             images = reader.read(place, options)
             return images, mean_std(images.images[: images.train])
     kinds = listed([reader.name for reader in READERS])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import read_tensors
 from torchloupe.checkpoints.open import Origin, open_model
-from torchloupe.data.dataset import Dataset, Split, checksum
+from torchloupe.data.dataset import Dataset, Split, check_one_label, checksum
 from torchloupe.data.downloads.mirrors import KNOWN
 from torchloupe.data.subsets import spread_out
 from torchloupe.errors import DataError, ModelError
@@ -40,6 +40,7 @@ ABOUT: Schema = {
     "classes": (lambda value: each(value, is_text), "a list of names"),
 }
 """What stands beside the stored health of channels."""
+LOOKING = "looking inside a network"
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
 
@@ -66,6 +67,8 @@ class Subject:
         offline: bool = True,
         skip_bad: bool = False,
         window: tuple[float, float] | None = None,
+        labels: str | Path | None = None,
+        class_names: str | Path | None = None,
         title: str = "",
         say: Callable[[str], None] = silent,
     ) -> None:
@@ -74,10 +77,12 @@ class Subject:
         self.origin: Origin | None = model.origin if isinstance(model, Network) else None
         self.size = model.size if isinstance(model, Network) else None
         self._given, self._offline, self._skip_bad, self._say = data, offline, skip_bad, say
-        self._window = window
+        self._window, self._labels, self._class_names = window, labels, class_names
         self.missing = ""
         """Why the data of its run are not at hand, and how to get them, once they were looked for."""
         self._dataset: Dataset | None = data if isinstance(data, Dataset) else None
+        if self._dataset is not None:
+            check_one_label(self._dataset, LOOKING)
         self._health: dict[str, ChannelHealth] = {}
         self._asked: set[str] = set()
         self.seen: dict[str, Any] = {}
@@ -136,6 +141,7 @@ class Subject:
         """Return its data; None if none are known or those of its run are not at hand any more."""
         if self._dataset is None and self.source is not None and not self.missing:
             asked = self._given is not None
+            own = self.origin.config.reading if self.origin else {}
             try:
                 self._dataset = data_sets.load(
                     self.source,
@@ -143,8 +149,11 @@ class Subject:
                     offline=self._offline or not asked,
                     skip_bad=self._skip_bad,
                     window=self.window,
+                    labels=self._labels or (None if asked else own.get("labels")),
+                    class_names=self._class_names or own.get("class_names"),
                     say=self._say,
                 )
+                check_one_label(self._dataset, LOOKING)
             except DataError as error:
                 if asked:
                     raise

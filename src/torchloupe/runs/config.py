@@ -31,6 +31,8 @@ from torchloupe.runtime.files import read_json
 
 SCHEMA = 1
 MOST_CLASSES = 1_000_000
+Reading = dict[str, Any]
+"""What the user says of pictures so that they are read as meant: `window`, `labels`, `class_names`, or None of each."""
 LONGEST_KEY = 200
 """Of a key of a network's output, in letters."""
 
@@ -61,6 +63,12 @@ class Config:
         """The values that are black and white in its pictures, where those have more than 8 bits."""
         found = (self.data or {}).get("window")
         return None if found is None else (found[0], found[1])
+
+    @property
+    def reading(self) -> Reading:
+        """How its pictures were read: what `data.load` has to be given again, by name."""
+        told = self.data or {}
+        return {"window": self.window, "labels": told.get("labels"), "class_names": told.get("class_names")}
 
 
 def read_config(run: Path) -> Config:
@@ -162,6 +170,8 @@ DATA: Schema = {
     "train": (is_count, "a number of images"),
     "test": (is_count, "a number of images"),
     "window": (lambda v: v is None or is_window(v), "two numbers, the lower first, or null"),
+    "labels": (none_or(is_text), "a path or null"),
+    "class_names": (none_or(is_text), "a path or null"),
 }
 TRAINING: Schema = {
     "model": (is_text, "the name of a network"),

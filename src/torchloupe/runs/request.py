@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from torchloupe.errors import ModelError, UsageError
-from torchloupe.runs.config import is_window, read_config
+from torchloupe.runs.config import Reading, is_window, read_config
 from torchloupe.runs.folder import CONFIG, REQUEST, newest_run
+from torchloupe.runtime.checks import is_text
 from torchloupe.runtime.files import atomic_write, read_json, write_json
 from torchloupe.runtime.launched import launched_rank
 
 
 @contextmanager
-def requested(
-    run: Path, settings: Mapping[str, Any], data: str, window: tuple[float, float] | None = None
-) -> Iterator[None]:
+def requested(run: Path, settings: Mapping[str, Any], data: str, reading: Reading | None = None) -> Iterator[None]:
     """Keep what a run was asked for while it begins; `data` is the word or path of its pictures,
-    `window` what is black and white in those of more than 8 bits.
+    `reading` what was said of how they are to be read.
 
     An error on the way leaves what was there before; a run that is stopped or killed keeps its request.
     """
@@ -29,7 +28,7 @@ def requested(
         return
     before = (run / REQUEST).read_bytes() if (run / REQUEST).is_file() else None
     training = {**settings, "weights": _lasting(settings.get("weights"))}
-    write_json(run / REQUEST, {"training": training, "data": data, "window": window})
+    write_json(run / REQUEST, {"training": training, "data": data, **(reading or {})})
     try:
         yield
     except Exception:
@@ -69,13 +68,15 @@ def begun_on(run: Path) -> str:
     return str(source)
 
 
-def begun_with(run: Path) -> tuple[float, float] | None:
-    """Return the window of values that the pictures of a run were read with, if one was named."""
+def begun_with(run: Path) -> Reading:
+    """Return how the pictures of a run were read: window, labels, names of classes, None for what was not said."""
     asked = asked_for(run)
     if asked is None:
-        return read_config(run).window
+        return read_config(run).reading
     found: Any = asked.get("window")
-    return (float(found[0]), float(found[1])) if is_window(found) else None
+    window = (float(found[0]), float(found[1])) if is_window(found) else None
+    paths = {name: asked.get(name) if is_text(asked.get(name)) else None for name in ("labels", "class_names")}
+    return {"window": window, **paths}
 
 
 def forget(run: Path) -> None:

@@ -237,11 +237,11 @@ def read_json(path: Path) -> Any:
         raise ModelError(f"cannot read {file}: {cause}. Is {folder} a run of torchloupe?") from None
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
     """Return the values of a JSON text; one that is nested deep, or holds what no file of ours does, is refused.
 
     What comes through can be walked, copied and written again: no depth that ends the stack, no number that cannot be
-    counted with, no half of a character.
+    counted with, no half of a character. `unique`: no name stands in an object twice, which else the last one wins.
 
     Raises:
         ValueError: it is no such JSON.
@@ -258,7 +258,7 @@ def parse_json(text: str | bytes) -> Any:
     except UnicodeDecodeError:
         raise ValueError("not text in UTF-8") from None
     try:
-        values = json.loads(words, parse_int=_counted)
+        values = json.loads(words, parse_int=_counted, object_pairs_hook=_once if unique else None)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     except RecursionError:
@@ -275,6 +275,15 @@ def parse_json(text: str | bytes) -> Any:
         except UnicodeEncodeError:
             raise ValueError("half a character in a text") from None
     return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{short(name)} stands in it twice")
+        found[name] = value
+    return found
 
 
 def _counted(digits: str) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from torchloupe.checkpoints.file import build_bare, config_from, fill, not_finite, read_tensors, wrapped
 from torchloupe.checkpoints.open import find_weights
-from torchloupe.data.dataset import Dataset, Split, checksum
+from torchloupe.data.dataset import Dataset, Split, check_one_label, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, LoupeError, ModelError, UsageError
@@ -40,8 +40,9 @@ def prepare(dataset: Dataset, config: TrainConfig, device: torch.device) -> Star
 
     Raises:
         ModelError: the weights do not fit, or the network fails on these pictures.
-        DataError: there is nothing to learn from.
+        DataError: there is nothing to learn from, or pictures have several classes.
     """
+    check_one_label(dataset, "training")
     train, test = hold_out(dataset, config.holdout, seed_for(config, "holdout"))
     if not len(train):
         raise DataError(f"'{dataset.name}' has no pictures to train on. Check --data and --holdout.")
@@ -81,7 +82,11 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
     counts = {"train": len(dataset.train), "test": len(dataset.test)}
     if dataset.val is not None:
         counts["val"] = len(dataset.val)
-    window = {} if dataset.window is None else {"window": list(dataset.window)}
+    reading = {
+        "window": None if dataset.window is None else list(dataset.window),
+        "labels": dataset.labels_file,
+        "class_names": dataset.class_names_file,
+    }
     return Config(
         model=absolute(config.model),
         classes=dataset.classes,
@@ -96,7 +101,7 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
             "picture": [int(h), int(w)],
             "crc32": checksum(dataset),
             **counts,
-            **window,
+            **{name: value for name, value in reading.items() if value is not None},
         },
         training=asdict(config),
         output=part_of(config.output) if config.output is not None or old is None else old.output,

@@ -7,17 +7,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from torchloupe.data.formats import archive
 from torchloupe.data.formats.depth import notes_of, window_of
 from torchloupe.data.formats.fill import Filled, MixedSizesError, fill, first_shape
+from torchloupe.data.formats.labelled import labels_in
+from torchloupe.data.formats.labelled import plan as plan_by_labels
 from torchloupe.data.formats.layout import Plan, is_image_file, parts_of, plan
 from torchloupe.data.formats.parts import Options, Pictures, Window, listed, plural
 from torchloupe.data.formats.source import Source, folder_source, walk
 from torchloupe.data.memory import check_fits, fits
-from torchloupe.errors import DataError
+from torchloupe.errors import DataError, ResourceError
 
 OWN_LIMIT = 256
 """Pictures that share one size up to this are stored as they are."""
@@ -45,7 +47,7 @@ def read(opener: Opener, path: Path, options: Options) -> Pictures:
     with opener(path) as source:
         lost = _lost(source)
         try:
-            made = plan(source.names, options.seed, str(path))
+            made = _plan(source, path, options)
         except DataError as error:
             raise DataError(" ".join([str(error), *lost])) from error
         images, side, filled = _decode(source, made.wanted, path, options)
@@ -59,6 +61,14 @@ def read(opener: Opener, path: Path, options: Options) -> Pictures:
     found = _assemble(path, source.names, made, images, bad)
     seed = options.seed if made.seeded else None
     return replace(found, notes=notes, resized=side, seed=seed, window=window, asked=options.window)
+
+
+def _plan(source: Source, path: Path, options: Options) -> Plan:
+    """Go by the labels that were named or lie beside the pictures, else by the names of folders."""
+    labels = options.labels or labels_in(source)
+    if labels is None:
+        return plan(source.names, options.seed, str(path))
+    return plan_by_labels(source.names, labels, options.seed, str(path), skip_bad=options.skip_bad)
 
 
 def _lost(source: Source) -> tuple[str, ...]:
@@ -143,7 +153,7 @@ def _assemble(
     kept = [row for row in range(len(wanted)) if row not in bad]
     train = sum(row < len(made.train) for row in kept)
     val = sum(row >= len(wanted) - len(made.val) for row in kept)
-    labels = torch.tensor([made.labels[wanted[row]] for row in kept], dtype=torch.int64)
+    labels = _labels(made, [wanted[row] for row in kept])
     _check_left(path, made, labels[:train], labels[train : len(kept) - val], val)
     return Pictures(
         name=stem(path),
@@ -153,8 +163,23 @@ def _assemble(
         train=train,
         val=val,
         classes=made.classes,
-        skipped=bool(bad),
+        skipped=bool(bad) or made.skipped,
     )
+
+
+def _labels(made: Plan, pictures: list[int]) -> Int64[Tensor, "n"] | Bool[Tensor, "n classes"]:
+    """Return the class of each picture, or which it has of all where it may have several."""
+    if made.several is None:
+        return torch.tensor([made.labels[picture] for picture in pictures], dtype=torch.int64)
+    if not fits(len(pictures) * len(made.classes)):
+        raise ResourceError(
+            f"a table of {len(pictures):,} pictures and {len(made.classes):,} classes does not fit into memory: "
+            "leave some out."
+        )
+    table = torch.zeros(len(pictures), len(made.classes), dtype=torch.bool)
+    for row, picture in enumerate(pictures):
+        table[row, list(made.several[picture])] = True
+    return table
 
 
 def _moved_up(images: UInt8[Tensor, "n 3 h w"], kept: list[int]) -> UInt8[Tensor, "m 3 h w"]:
@@ -176,7 +201,10 @@ def _refuse_or_note(path: Path, unread: list[str], total: int, skip_bad: bool) -
 
 def _check_left(path: Path, made: Plan, train: Tensor, test: Tensor, val: int) -> None:
     """Refuse what is left when unreadable pictures took all of a class, or of the test or the val split."""
-    gone = [name for label, name in enumerate(made.classes) if not bool((train == label).any())]
+    single = made.several is None
+    gone = [name for label, name in enumerate(made.classes) if single and not bool((train == label).any())]
+    if not single and not len(train):
+        raise DataError(f"no train pictures in '{path}' can be read. Repair them.")
     if gone or not len(test) or (made.val and not val):
         split = "test" if not len(test) else "val"
         what = f"train pictures of {listed([repr(name) for name in gone])}" if gone else f"{split} pictures"

@@ -33,6 +33,10 @@ class Plan:
     seeded: bool
     notes: tuple[str, ...] = field(default=())
     val: tuple[int, ...] = ()
+    several: dict[int, tuple[int, ...]] | None = None
+    """The classes of each picture, where one may have any number of them; `labels` is empty then."""
+    skipped: bool = False
+    """Pictures, or rows of the labels, were left out because they do not fit."""
 
     @property
     def wanted(self) -> tuple[int, ...]:
@@ -79,7 +83,7 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
     (('cat', 'dog'), 8, 2)
     """
     paths = {i: parts for i, name in enumerate(names) if (parts := parts_of(name)) is not None}
-    outside = _outside(names)
+    outside = lead_outside(names)
     if not paths:
         why = outside[0] if outside else f"none of its {plural(len(names), 'file')} is one{_kinds(names)}."
         raise DataError(f"no pictures in '{where}': {why} {NEXT}")
@@ -96,7 +100,7 @@ def plan(names: Sequence[str], seed: int, where: str) -> Plan:
         notes += [f"no {word} pictures of {listed([repr(name) for name in missing])}."] if missing else []
     if test:
         return Plan(tuple(train), tuple(test), labels, classes, False, tuple(notes), tuple(val))
-    kept, drawn = _draw(list(train), labels, classes, seed, where)
+    kept, drawn = draw(list(train), labels, classes, seed, where)
     notes.append(f"no test folder: {TEST_SHARE:.0%} of each class was drawn as the test split (seed {seed}).")
     return Plan(kept, drawn, labels, classes, True, tuple(notes))
 
@@ -108,8 +112,12 @@ def _kinds(names: Sequence[str]) -> str:
     return f" ({', '.join(common)}; pictures are {', '.join(READ)})" if common else ""
 
 
-def _outside(names: Sequence[str]) -> list[str]:
-    """Name the pictures that an archive would put outside its folder; they are never read."""
+def lead_outside(names: Sequence[str]) -> list[str]:
+    """Name the pictures that an archive would put outside its folder; they are never read.
+
+    >>> lead_outside(["../1.png", "2.png"])
+    ['1 picture left out, whose names lead out of the archive: ../1.png.']
+    """
     lead_out = [name for name in names if name.startswith("/") or ".." in name.split("/")]
     found = sorted(name for name in lead_out if is_image_file(name.rpartition("/")[2]))
     if not found:
@@ -125,7 +133,7 @@ def _left_out(names: list[str]) -> list[str]:
 
 NEXT = (
     "It takes folders named after the classes, with pictures in them, or `train/` and `test/` (and `val/`) with such "
-    "folders."
+    "folders; or one folder of pictures with a `labels.csv` of file and class."
 )
 
 
@@ -181,10 +189,17 @@ def _classes(
     return tuple(classes)
 
 
-def _draw(
+def draw(
     ordered: list[int], labels: dict[int, int], classes: tuple[str, ...], seed: int, where: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Draw the test pictures of each class on its own, so that one class doesn't change another's."""
+    """Draw the test pictures of each class on its own, so that one class doesn't change another's: (train, test).
+
+    Raises:
+        DataError: a class has one picture.
+
+    >>> [len(part) for part in draw(list(range(10)), dict.fromkeys(range(10), 0), ("cat",), 0, "pets")]
+    [8, 2]
+    """
     drawn: set[int] = set()
     groups: list[list[int]] = [[] for _ in classes]
     for i in ordered:

@@ -1,8 +1,10 @@
 """What goes into a reader and what comes out of it."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from torchloupe.runtime.progress import Progress
@@ -11,6 +13,25 @@ Window = tuple[float, float]
 """The values that are black and white in pictures of more than 8 bits."""
 DEFAULT_SIDE = 64
 """Side at which pictures of mixed or large sizes are stored when no size is asked for."""
+
+
+@dataclass(frozen=True)
+class LabelsFile:
+    """A file of labels, unread: what it says depends on which pictures there are."""
+
+    where: str
+    data: bytes
+    folder: str = ""
+    """The folder of the data set that it lies in, where it was found there."""
+
+    @property
+    def mark(self) -> str:
+        """Twelve digits that change when its content does, or what it is read as.
+
+        >>> LabelsFile("a.csv", b"x").mark == LabelsFile("b.csv", b"x").mark != LabelsFile("b.csv", b"y").mark
+        True
+        """
+        return hashlib.sha256(self.data + Path(self.where).suffix.lower().encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,8 @@ class Options:
     progress: Progress | None = None
     window: Window | None = None
     """What is black and white in pictures of more than 8 bits; None: as they say, or by their largest value."""
+    labels: LabelsFile | None = None
+    """Which picture is of which class, where their folders do not tell."""
 
     @property
     def side(self) -> int:
@@ -43,7 +66,8 @@ class Pictures:
 
     name: str
     images: UInt8[Tensor, "n c h w"]
-    labels: Int64[Tensor, "n"]
+    labels: Int64[Tensor, "n"] | Bool[Tensor, "n classes"]
+    """One class a picture, or a table where one may have several."""
     names: tuple[str, ...]
     train: int
     """How many of them are train pictures."""
