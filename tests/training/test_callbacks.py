@@ -158,7 +158,8 @@ def drive(
                 net.fc.bias.add_(1.0)  # type: ignore[operator, union-attr]
             state.global_step += 1
             state.epoch = state.global_step / steps
-            if state.global_step % every == 0 and state.global_step % steps:
+            callback.on_step_end(args, state, control, model=net)
+            if state.global_step % every == 0 and state.global_step % steps:  # not the last of an epoch
                 callback.on_log(args, state, control, logs={"loss": 1.0 * state.global_step, "learning_rate": 0.5})
         callback.on_epoch_end(args, state, control, model=net)
         callback.on_log(args, state, control, logs={"loss": 1.0 * state.global_step, "learning_rate": 0.5})

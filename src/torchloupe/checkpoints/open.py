@@ -23,7 +23,7 @@ from torchloupe.checkpoints.file import (
 from torchloupe.errors import BrokenWeightsWarning, ModelError, OtherWeightsWarning, UsageError, did_you_mean
 from torchloupe.models.network import Network, unwrapped
 from torchloupe.models.reference import absolute
-from torchloupe.runs.config import MOST_CLASSES, Config, is_part, read_config
+from torchloupe.runs.config import MOST_CLASSES, Config, is_part, is_recorded, read_config
 from torchloupe.runs.folder import CONFIG, RUNS, newest_run
 from torchloupe.runtime.files import check_regular
 
@@ -287,8 +287,7 @@ def _of_run(folder: Path) -> Path:
     if path.is_file():
         return path
     if (folder / CONFIG).is_file():
-        recorded = (read_config(folder).training or {}).get("recorded")
-        go_on = "Name" if recorded else f"Go on with `torchloupe train --resume --out {folder}`, or name"
+        go_on = "Name" if is_recorded(folder) else f"Go on with `torchloupe train --resume --out {folder}`, or name"
         raise ModelError(
             f"'{folder}' holds no final weights: its training has not ended. {go_on} a snapshot, `{folder}@1`."
         )

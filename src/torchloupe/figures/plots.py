@@ -179,7 +179,7 @@ def curves(rows: list[dict[str, Any]], title: str = "", other: str = "test", not
         for line, name in enumerate(("loss", "accuracy")):
             _per_step(grid[line, 0], rows, name, other)
             _per_epoch(grid[line, 1], rows, name, ("train", "test") if note else ("train, running", f"{other}, all"))
-            percent = "accuracy, %" if name == "accuracy" else "loss, nats"
+            percent = "accuracy, %" if name == "accuracy" else "loss" if note else "loss, nats"
             for axes in grid[line]:
                 axes.set_ylabel(percent)
         grid[1, 0].set_xlabel("iteration")

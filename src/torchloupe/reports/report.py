@@ -26,7 +26,7 @@ from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.layers import PARTS, all_layers
 from torchloupe.reports.sections.performance import performance, training_curves, training_facts
 from torchloupe.reports.sections.training_film import snapshots, training_film
-from torchloupe.runs.metrics import measured_on
+from torchloupe.runs.metrics import how_measured, measured_on
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import atomic_write, sweep
@@ -276,6 +276,7 @@ def contents_of(
         title=_title(studied),
         performance=tested,
         loss_chart=loss,
+        loss_called="Loss" if config and how_measured(config.training) else "Loss, nats",
         accuracy_chart=accuracy,
         facts=training_facts(studied),
         layers=layers,

@@ -115,6 +115,18 @@ def parse_config(values: Any, source: str | Path) -> Config:
     return Config(**known)
 
 
+def is_recorded(run: Path) -> bool:
+    """Tell whether a run was recorded from a training that torchloupe did not do itself.
+
+    >>> is_recorded(Path("nowhere"))
+    False
+    """
+    try:
+        return bool((read_config(run).training or {}).get("recorded"))
+    except ModelError:
+        return False
+
+
 def check_own(run: Path) -> None:
     """Refuse to go on with a training that was only recorded: there is no state of it.
 
@@ -123,7 +135,7 @@ def check_own(run: Path) -> None:
 
     >>> check_own(Path("nowhere"))
     """
-    if (run / CONFIG).is_file() and (read_config(run).training or {}).get("recorded"):
+    if is_recorded(run):
         raise UsageError(
             f"'{run}' was recorded from a training of your own, which torchloupe cannot go on with. "
             f"Train from its weights instead: --weights {run} and another --out."

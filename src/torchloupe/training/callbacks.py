@@ -148,7 +148,7 @@ class TrainerRecorder(_Callback):
     def __init__(self, out: str | Path, **settings: Any) -> None:
         super().__init__(out, **settings)
         self._evaluated: dict[str, Any] = {}
-        self._logged, self._ended = 0, False
+        self._ended = False
 
     @classmethod
     def _base(cls) -> type:
@@ -162,15 +162,17 @@ class TrainerRecorder(_Callback):
         """Begin the recording; the weights are those before the first step."""
         epochs = state.num_train_epochs
         steps = round(state.max_steps / epochs) if epochs and state.max_steps else None
-        self._logged = state.global_step
         self._begin(model, steps, int(state.epoch or 0))
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count a step; what its loss was is logged now and then."""
+        if self.recorder is not None:
+            self.recorder.step()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
-        """Note the mean loss of the steps since the last."""
-        if self.recorder is None or not logs or "loss" not in logs:
-            return
-        steps, self._logged = state.global_step - self._logged, state.global_step
-        self.recorder.step(loss=logs["loss"], lr=logs.get("learning_rate"), steps=max(1, steps))
+        """Note the mean loss of the steps since the last one that was logged."""
+        if self.recorder is not None and logs and "loss" in logs:
+            self.recorder.step(loss=logs["loss"], lr=logs.get("learning_rate"), steps=0)
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **_: Any

@@ -3,8 +3,6 @@
 Once it has begun nothing here stops a training: what cannot be recorded is told in one warning.
 """
 
-import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -30,15 +28,12 @@ from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import refused, write_json
 from torchloupe.runtime.launched import launched_rank
 from torchloupe.training.recorded import describe_own
-from torchloupe.training.waiting import Number, held, read
+from torchloupe.training.recorded_log import Log, Number
 
 Every = Literal["log", "epoch"] | int
 """When weights are kept: after 1/4, 1/2, 1, 2, 4, 8, … epochs, after each, or after every so many."""
 
 SNAPSHOTS = "snapshots"
-DUE_STEPS = 50
-"""Rows after which those that wait are written: the only moments at which a training waits for its device."""
-DUE_SECONDS = 10.0
 SHARES = (0.25, 0.5)
 """Of the first epoch, after which weights are kept where its length is known."""
 
@@ -102,9 +97,7 @@ class Recorder:
         """Epochs that have ended."""
         self._steps, self._began = 0, 0
         self._kept = -1.0  # the place of the snapshot that was kept last
-        self._waiting: list[dict[str, Number]] = []
-        self._sums: dict[str, list[float]] = {}
-        self._started = self._flushed = time.monotonic()
+        self._log = Log(self.out, self._warn)
         self._told: set[str] = set()
         self._stack = ExitStack()
         self._over = not self._first
@@ -143,8 +136,8 @@ class Recorder:
     ) -> None:
         """Note a step: its loss, accuracy in [0, 1], learning rate, and numbers of other names; all may be left out.
 
-        Tensors stay on their device and are read every few steps, so that no step waits for it. `steps`: of so many
-        these are the means.
+        Tensors stay on their device and are read every few steps, so that no step waits for it. `steps`: so many were
+        taken since the last call, and these are their means; 0 for more numbers of the same step.
         """
         self._safely(lambda: self._step({"lr": lr, "loss": loss, "accuracy": accuracy, **more}, steps))
 
@@ -247,10 +240,7 @@ class Recorder:
 
     def _step(self, values: Mapping[str, Number | None], steps: int) -> None:
         before, self._steps = self._steps, self._steps + steps
-        place: dict[str, Number] = {"step": self._steps, "epoch": self._place(), "steps": steps}
-        self._waiting.append({**place, **held(values, self._warn), **place})
-        if len(self._waiting) >= DUE_STEPS or time.monotonic() - self._flushed > DUE_SECONDS:
-            self._flush()
+        self._log.step(self._steps, self._place(), values, steps)
         if self._every == "log" and self._length and not self.epochs:
             due = [max(1, round(share * self._length)) for share in SHARES]
             if any(before < step <= self._steps for step in due):
@@ -261,59 +251,25 @@ class Recorder:
         share = (self._steps - self._began) / self._length if self._length else 0.0
         return self.epochs + min(1.0, share)
 
-    def _flush(self) -> None:
-        """Write the steps that wait."""
-        self._flushed = time.monotonic()
-        rows, self._waiting = read(self._waiting, self._warn), []
-        for row in rows:
-            count = row.pop("steps")
-            for name in ("loss", "accuracy"):
-                if name in row:
-                    total = self._sums.setdefault(name, [0.0, 0.0])
-                    total[0], total[1] = total[0] + count * row[name], total[1] + count
-        kind, missing = {"kind": "step"}, {"loss": math.nan, "accuracy": math.nan}
-        metrics.append(self.out, [{**kind, **missing, **row, **kind} for row in rows])
+    def _place_steps(self) -> None:
+        """Write the steps that wait; those of a first epoch whose length was not known can be placed only now."""
+        self._log.flush()
+        if not self._length and self._steps > self._began:
+            self._length = self._steps - self._began
+            self._log.spread(self.epochs, self._began, self._steps)
 
     def _end_epoch(self, values: Mapping[str, Number | None]) -> None:
-        self._flush()
-        taken = self._steps - self._began
-        if not self._length and taken:  # the first epoch: only now its steps can be placed
-            self._length = taken
-            self._spread()
+        self._place_steps()
         self.epochs += 1
-        self._began = self._steps
-        self._length = taken or self._length
-        self._write(values, float(self.epochs))
+        self._length, self._began = self._steps - self._began or self._length, self._steps
+        self._log.epoch(self._steps, float(self.epochs), values)
         if _is_due(self._every, self.epochs) and self._kept != self.epochs:
             self._save(float(self.epochs))
 
-    def _write(self, values: Mapping[str, Number | None], place: float) -> None:
-        """Write the row of an epoch's end, and the time."""
-        means = {f"train_{name}": total / max(1.0, n) for name, (total, n) in self._sums.items()}
-        [row] = read([held(values, self._warn)], self._warn)
-        at = {"kind": "epoch", "step": self._steps, "epoch": place}
-        missing = dict.fromkeys(("train_loss", "train_accuracy"), math.nan)
-        metrics.append(self.out, [{**at, **missing, **means, **row, **at}])
-        seconds = time.monotonic() - self._started
-        metrics.append_timing(self.out, {"step": self._steps, "train_seconds": seconds})
-        self._sums = {}
-
-    def _spread(self) -> None:
-        """Place the steps of an epoch whose length was not known until it ended."""
-        began, taken = self._began, max(1, self._steps - self._began)
-        rows = metrics.read_metrics(self.out)
-        for row in rows:
-            if row["kind"] == "step" and row["step"] > began:
-                row["epoch"] = self.epochs + (row["step"] - began) / taken
-        metrics.rewrite(self.out, rows)
-
     def _end(self) -> None:
-        self._flush()
+        self._place_steps()
         if self._steps > self._began:  # stopped within an epoch, or a training that knows none
-            if not self._length:
-                self._length = self._steps - self._began
-                self._spread()
-            self._write({}, self._place())
+            self._log.epoch(self._steps, self._place(), {})
         self._save(None)
         if metrics.read_metrics(self.out, "epoch"):
             draw_curves(self.out, self._title())
@@ -328,7 +284,8 @@ class Recorder:
         if broken := not_finite(self._net.state_dict()):
             self._warn("finite", f"the weights hold NaN or infinity ({short(broken[0])}): they are not kept")
             return
-        name = "model" if place is None else f"{SNAPSHOTS}/epoch-{place:.6g}"
+        digits = 3 if place is not None and place < 1 else 6
+        name = "model" if place is None else f"{SNAPSHOTS}/epoch-{place:.{digits}g}"
         save_model(self.out / f"{name}.safetensors", self._net, self._about)
         self._kept = self._kept if place is None else place
 

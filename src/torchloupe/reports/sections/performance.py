@@ -20,7 +20,7 @@ from torchloupe.models.network import Network
 from torchloupe.reports.contents import Mistake, Performance
 from torchloupe.reports.html.charts import line_chart, thinned
 from torchloupe.runs.folder import read_environment
-from torchloupe.runs.metrics import read_metrics, training_seconds, with_a
+from torchloupe.runs.metrics import how_measured, read_metrics, training_seconds, with_a
 from torchloupe.runs.results import cell, figures_of, read_figures, write_verdict
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.progress import Progress
@@ -248,6 +248,8 @@ def training_facts(studied: Subject) -> list[tuple[str, str]]:
         facts.append(("Data", f"{data.get('name')}: {counts}" if counts else str(data.get("name"))))
     if (epochs := _epochs(origin)) is not None:
         facts.append(("Epochs", f"{epochs:.4g}"))
+    if told := how_measured(training):
+        facts.append(("Loss and accuracy", told))
     for name, called in SAID.items():
         value = training.get(name)
         if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
