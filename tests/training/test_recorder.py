@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import own_loop
 import torchloupe
 from commands import Run
 from own_loop import ABOUT, CLASSES, STEPS, Gray, Net, learn
@@ -54,11 +55,11 @@ def mine(tmp_path: Path) -> tuple[nn.Module, list[float], Path]:
 # it leaves the training as it is
 
 
-@pytest.mark.parametrize("every", ["log", "epoch", 2])
-def test_a_recorded_training_ends_with_the_same_bits(tmp_path: Path, every: Any) -> None:
+@pytest.mark.parametrize(("every", "model"), [("log", None), ("epoch", f"{own_loop.__file__}:Net"), (2, None)])
+def test_a_recorded_training_ends_with_the_same_bits(tmp_path: Path, every: Any, model: str | None) -> None:
     plain, losses = learn(Net)
     chance = torch.get_rng_state()
-    recorded, again = learn(Net, record(tmp_path / "r", every=every, steps_per_epoch=STEPS, model=None))
+    recorded, again = learn(Net, record(tmp_path / "r", every=every, steps_per_epoch=STEPS, model=model))
     assert same(state(plain), state(recorded)) and losses == again
     assert torch.equal(chance, torch.get_rng_state())
     other, _ = learn(Net, seed=1)
@@ -546,6 +547,18 @@ def test_a_network_that_only_python_knows_is_opened_by_naming_it(
     assert run("layers", "gray", "--no-data").code == 4  # another network of that name may be meant the next time
     made = torchloupe.report(net, run=tmp_path / "gray", units=1, budget=None, layers=["conv"], quiet=True)
     assert made.contents.film is not None and len(made.contents.film.moments) == 2, made.refused
+
+
+def test_a_network_of_one_channel_has_its_film_beside_data_of_three(run: Run, tmp_path: Path) -> None:
+    net, known = Gray(5), shapes(train=20, test=10)
+    settings = {**ABOUT, "classes": known.classes[:3], "mean": [0.5], "std": [0.25], "size": 32, "data": known}
+    with Recorder(net, tmp_path / "r", every="epoch", **settings) as recorder:
+        recorder.epoch(val_accuracy=0.5)
+    made = torchloupe.report(net, run=tmp_path / "r", data=known, units=1, budget=None, layers=["conv"], quiet=True)
+    assert made.contents.film is not None and [m.accuracy for m in made.contents.film.moments] == [None, None]
+    (tmp_path / "nets.py").write_text("from own_loop import Gray\ndef gray(classes):\n    return Gray(5)\n")
+    ended = run("test", "r", "--data", "shapes", "--model", "nets.py:gray")
+    assert ended.code == 3 and "bug" not in ended.err
 
 
 def test_a_reference_that_was_given_is_checked_and_remembered(run: Run, tmp_path: Path) -> None:
