@@ -444,10 +444,9 @@ def test_a_killed_training_leaves_a_run_that_can_be_read_and_gone_on_with(tmp_pa
 def test_the_report_of_it_tells_how_it_learned(mine: tuple[nn.Module, list[float], Path]) -> None:
     net, _, out = mine
     net.train()
-    data = shapes(train=30, test=20, size=12) if "size" in shapes.__code__.co_varnames else None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = torchloupe.report(net, run=out, units=2, budget=None, layers=["conv"], quiet=True, data=data)
+        made = torchloupe.report(net, run=out, units=2, budget=None, layers=["conv"], quiet=True)
     film = made.contents.film
     assert film is not None and [moment.epoch for moment in film.moments] == [0, 1, 2, 3]
     assert made.contents.title.startswith("mine") and net.training
@@ -547,8 +546,7 @@ def test_its_data_are_found_again(tmp_path: Path) -> None:
     assert path == {"name": tmp_path.name, "source": str(tmp_path)}
 
 
-def test_it_is_private_to_no_one(tmp_path: Path) -> None:
-    """Half-written files that a killed recorder left are swept by the next."""
+def test_what_a_killed_recorder_left_half_written_is_swept_by_the_next(tmp_path: Path) -> None:
     recorder = Recorder(Net(), tmp_path / "r", **ABOUT)
     recorder.epoch()
     recorder.close()

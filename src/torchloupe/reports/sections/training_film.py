@@ -11,7 +11,7 @@ from torchloupe.checkpoints.file import load_model
 from torchloupe.data.subsets import stratified
 from torchloupe.errors import LoupeError
 from torchloupe.evaluation.accuracy import labels_of, predict
-from torchloupe.features.hooks import OUTPUT
+from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.features.trace import example, resolve
 from torchloupe.figures.colors import stretched
 from torchloupe.inspection.catalog import find_method, load_function
@@ -89,7 +89,7 @@ def _at_snapshots(making: Making, states: list[tuple[float, Path]], layer: str) 
     studied, amount = making.studied, making.plan.amount
     fits = _takes_its_data(making)
     known = (studied.health([layer], most=amount.images) or {}).get(layer) if fits else None
-    count = 0 if known is None else len(known.best)
+    count = _channels(studied.model, layer) if known is None else len(known.best)
     units = list(units_of(count, amount.learned, known)[0])
     statistics, _ = studied.statistics()
     maximize = load_function(find_method("maximize").compute)
@@ -128,6 +128,12 @@ def _takes_its_data(making: Making) -> bool:
     """Tell whether the network takes pictures of as many channels as its data have; without data it may."""
     split = making.studied.split()
     return split is None or int(split.images.shape[1]) == int(example(making.studied.model).shape[1])
+
+
+def _channels(model: nn.Module, layer: str) -> int:
+    """Return the number of a layer's channels, where no data have told it."""
+    with frozen_eval(model), torch.no_grad():
+        return int(activations(model, layer, example(model)).shape[1])
 
 
 def _probe(making: Making) -> tuple[Tensor, Tensor]:
