@@ -45,6 +45,11 @@ ALWAYS = {
     "torchloupe.models.network": {"Network as Network", "wrap as wrap"},
     "torchloupe.reports.report": {"report as report"},
     "torchloupe.runtime.progress": {"Progress"},
+    "torchloupe.training.callbacks": {
+        "LightningRecorder as LightningRecorder",
+        "TrainerRecorder as TrainerRecorder",
+    },
+    "torchloupe.training.recorder": {"Recorder as Recorder"},
 }
 NAMED = {"images": "_Images | None", "dataset": "_Data | None", "model": "_Model", "progress": "Progress | None"}
 

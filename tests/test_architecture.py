@@ -34,8 +34,7 @@ METHODS = ("features", "attribution", "synthesis")
 """Where methods live: tensors in, tensors out. No drawing, no paths, no printing."""
 MAY_WRITE = {
     "runtime/files.py": "the one way to a final name",
-    "runs/metrics.py": "a log that is appended to",
-    "training/journal.py": "a log that is appended to",
+    "runs/metrics.py": "logs that are appended to",
     "data/downloads/partfile.py": "a download under way",
     "checkpoints/exported.py": "a program into memory",
     "checkpoints/foreign/worker.py": "a temporary folder, in a process of its own",

@@ -1,12 +1,15 @@
 """What the README tells people to type is true."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
+import torchloupe
 from torchloupe.cli import COMMANDS, group
 
 HOME = Path(__file__).parents[1]
@@ -30,6 +33,31 @@ def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         else:
             for name in ("filters.png", "units.png", "inversion.png", "report.html"):
                 assert (tmp_path / name).stat().st_size > 500, name
+
+
+OTHERS = ("lightning", "transformers")
+"""Packages that are not needed, and that an example may be about."""
+
+
+def test_the_example_of_a_recorded_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = HOME / "docs" / "recording.md"
+    code = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    own = [block for block in code if not any(f"from {other}" in block for other in OTHERS)]
+    assert len(own) == 1 and len(code) == 3
+    names: dict[str, Any] = {}
+    exec(compile(own[0], str(page), "exec"), names)
+    made = names["made"]
+    assert made.path == Path("runs", "mine", "report.html") and not made.refused
+    assert [moment.epoch for moment in made.contents.film.moments] == [0, 1, 2, 3]
+    accuracies = [moment.accuracy for moment in made.contents.film.moments]
+    assert accuracies[-1] > accuracies[0]  # it learned something, and what is shown is that
+    for block in code:  # the others at least say what exists
+        tree = ast.parse(block)
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+        for call in calls:
+            if ast.unparse(call.func).startswith("torchloupe."):
+                assert hasattr(torchloupe, call.func.attr), call.func.attr  # type: ignore[attr-defined]
 
 
 def commands(page: Path) -> list[str]:

@@ -22,7 +22,10 @@ except SystemExit as end:
         IMPORT,
         "import torchloupe; dir(torchloupe)",
         *(MAIN.format(words=words) for words in (["--help"], ["--version"], ["-h"])),
-        *(MAIN.format(words=[name, "--help"]) for name in ("train", "test", "data", "models", "convert")),
+        *(
+            MAIN.format(words=[name, "--help"])
+            for name in ("train", "test", "data", "models", "convert", "tensorboard")
+        ),
         MAIN.format(words=["data", "show", "--help"]),
     ],
 )

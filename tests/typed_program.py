@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import torchloupe
 from torchloupe import (
     Network,
+    Recorder,
     deconvnet,
     dream,
     feature_maps,
@@ -82,6 +83,14 @@ def main(folder: Path) -> None:
     assert all(page.is_file() for page in look_inside(net, folder))
     written = write_report(net, folder / "report.html", layers=["conv1"], units=1, budget=1)
     assert_type(written.path, Path)
+    with Recorder(
+        bare, folder / "own", classes=["cat", "dog"], mean=[0.5] * 3, std=[0.25] * 3, size=8, every=2
+    ) as recorder:
+        recorder.step(loss=torch.tensor(0.5), accuracy=0.5, lr=1, f1=0.25)
+        recorder.epoch(val_loss=torch.tensor(0.5), top5=0.9)
+    assert_type(recorder, Recorder)
+    assert_type(recorder.out, Path)
+    assert_type(write_report(bare, run=recorder.out, layers=["0"], units=1, budget=1).path, Path)
     data = torchloupe.data.load("shapes")
     assert_type(data.train.images, Tensor)
 
@@ -94,6 +103,8 @@ def refused(net: Network) -> None:
     filters(net, "conv1", torch.rand(1, 3, 8, 8))  # type: ignore[call-arg, arg-type]
     feature_maps(3)  # type: ignore[arg-type]
     load("loupe", klasses=3)  # type: ignore[call-arg]
+    Recorder(net, "own", classes=3)  # type: ignore[call-arg]
+    Recorder(net, "own", classes=3, mean=None, std=None, size=None, every="day")  # type: ignore[arg-type]
     _ = torchloupe.invrt  # type: ignore[attr-defined]
 
 

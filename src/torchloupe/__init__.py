@@ -11,8 +11,22 @@ _WHERE = {
     "models": "torchloupe.models",
     "errors": "torchloupe.errors",
     "report": "torchloupe.reports.report",
+    "Recorder": "torchloupe.training.recorder",
+    "LightningRecorder": "torchloupe.training.callbacks",
+    "TrainerRecorder": "torchloupe.training.callbacks",
 }
-__all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
+__all__ = [
+    "LightningRecorder",
+    "Network",
+    "Recorder",
+    "TrainerRecorder",
+    "data",
+    "errors",
+    "load",
+    "models",
+    "report",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> object:

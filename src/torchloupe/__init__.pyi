@@ -28,12 +28,26 @@ from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.dream import Dream
 from torchloupe.synthesis.invert import Inversion
 from torchloupe.synthesis.maximize import Maximization
+from torchloupe.training.callbacks import LightningRecorder as LightningRecorder
+from torchloupe.training.callbacks import TrainerRecorder as TrainerRecorder
+from torchloupe.training.recorder import Recorder as Recorder
 
 from . import data as data
 from . import errors as errors
 from . import models as models
 
-__all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
+__all__ = [
+    "LightningRecorder",
+    "Network",
+    "Recorder",
+    "TrainerRecorder",
+    "data",
+    "errors",
+    "load",
+    "models",
+    "report",
+    "wrap",
+]
 __version__: str
 
 _Model: TypeAlias = Subject | nn.Module | str | Path

@@ -99,6 +99,14 @@ class BrokenWeightsWarning(UserWarning):
     """A checkpoint holds NaN or infinity."""
 
 
+class RecordingWarning(UserWarning):
+    """Something of a training could not be recorded; the training goes on."""
+
+
+class OtherWeightsWarning(UserWarning):
+    """A network does not have the weights that its run ended with."""
+
+
 class SmallerBatchWarning(UserWarning):
     """Memory ran out, and work goes on with fewer images at a time."""
 

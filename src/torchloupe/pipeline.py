@@ -162,7 +162,8 @@ def check_data(run: Path, dataset: Dataset) -> None:
     Raises:
         UsageError: they are others.
     """
-    if (run / "config.json").is_file() and _own_crc(run) != checksum(dataset):
+    own = _own_crc(run) if (run / "config.json").is_file() else None  # one that was recorded may not know
+    if own is not None and own != checksum(dataset):
         raise UsageError(f"'{run}' was trained on other pictures than these of '{dataset.source}'. Name another --out.")
 
 

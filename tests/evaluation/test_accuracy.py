@@ -199,3 +199,9 @@ def test_always_naming_the_largest_class_is_guessing() -> None:
 def test_a_perfect_answer_is_not_guessing_even_with_one_class() -> None:
     right = judge(torch.tensor([[0.9, 0.1]]).log().expand(20, 2), torch.zeros(20, dtype=torch.int64), ["a", "b"])
     assert not near_chance(right)
+
+
+def test_pictures_of_other_channels_are_told() -> None:
+    gray = wrap(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), mean=[0], std=[1], classes=2)
+    with pytest.raises(DataError, match="1 values a pixel, and these have 3"):
+        predict(gray, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))

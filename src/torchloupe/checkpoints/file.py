@@ -132,6 +132,7 @@ def load_model(path: Path, model: "Maker | None" = None) -> tuple[Network, Confi
             config.model,
             len(config.classes),
             size=config.size,
+            channels=channels_of(config),
             arguments=config.arguments,
             factory=model,
             understood=False,
@@ -169,12 +170,21 @@ def _filled(config: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module
             f"{short(path, LONGEST_PATH)} is damaged: {config.model} takes {COLORS} channels, and its mean has "
             f"{len(config.mean)}. Was it made by torchloupe?"
         )
-    _check_fit(net, tensors, str(path), config.model)
+    check_fit(net, tensors, str(path), config.model)
     own = {
         name: tensors[name].to(tensor.dtype, copy=True) for name, tensor in net.state_dict().items()
     }  # not the file's
     net.load_state_dict(own, assign=True)
     return net
+
+
+def channels_of(config: Config) -> int | None:
+    """Return the channels of the pictures that a network takes; None where its description does not say.
+
+    >>> channels_of(Config("net.py:Net", ("a", "b"), (0.5,), (0.5,), 28))
+    1
+    """
+    return None if config.mean is None else len(config.mean)
 
 
 def build_bare(config: Config, *, understood: bool = True) -> nn.Module:
@@ -188,6 +198,7 @@ def build_bare(config: Config, *, understood: bool = True) -> nn.Module:
             config.model,
             len(config.classes),
             size=config.size,
+            channels=channels_of(config),
             arguments=config.arguments,
             output=config.output,
             understood=understood,
@@ -211,11 +222,18 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) ->
     Raises:
         ModelError: names or shapes differ; the first few are told.
     """
-    _check_fit(net, tensors, source, model)
+    check_fit(net, tensors, source, model)
     net.load_state_dict(tensors)
 
 
-def _check_fit(net: nn.Module, tensors: dict[str, Tensor], source: str, model: str) -> None:
+def check_fit(net: nn.Module, tensors: Mapping[str, Tensor], source: str, model: str) -> None:
+    """Refuse tensors that are not those of a network, by name and shape.
+
+    Raises:
+        ModelError: the first few that differ are told.
+
+    >>> check_fit(nn.ReLU(), {}, "a.safetensors", "ReLU")
+    """
     own, given = ({name: _form(name, tensor) for name, tensor in each.items()} for each in (net.state_dict(), tensors))
     wrong = [f"{name} is missing" for name in own if name not in given]
     wrong += [f"{name[:LONGEST]} is not in the network" for name in given if name not in own]

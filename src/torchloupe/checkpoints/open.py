@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from torchloupe.checkpoints.file import Maker, build_bare, fill, load_model, not_finite, wrapped
-from torchloupe.errors import BrokenWeightsWarning, ModelError, UsageError, did_you_mean
-from torchloupe.models.network import Network
+from torchloupe.checkpoints.file import (
+    Maker,
+    build_bare,
+    check_fit,
+    fill,
+    load_model,
+    not_finite,
+    read_tensors,
+    wrapped,
+)
+from torchloupe.errors import BrokenWeightsWarning, ModelError, OtherWeightsWarning, UsageError, did_you_mean
+from torchloupe.models.network import Network, unwrapped
 from torchloupe.models.reference import absolute
-from torchloupe.runs.config import MOST_CLASSES, Config, is_part
-from torchloupe.runs.folder import RUNS, newest_run
+from torchloupe.runs.config import MOST_CLASSES, Config, is_part, is_recorded, read_config
+from torchloupe.runs.folder import CONFIG, RUNS, newest_run
 from torchloupe.runtime.files import check_regular
 
 SHIPPED: dict[str, Path] = {
@@ -171,6 +181,44 @@ def _once_shipped(path: Path) -> str:
     return name if (above, room) == ("torchloupe", "shipped") and name in SHIPPED else ""
 
 
+def of_run(net: nn.Module, run: str | Path) -> Network:
+    """Return someone's own network, as it is, with what a run of it says: settings, curves, snapshots.
+
+    No code runs: the run's weights are opened by copies of `net`. It is put in eval mode and shared, not copied; of one
+    that is compiled or data-parallel, the network inside. Where its weights are not those that the run ended with, a
+    warning says so, and its results are stored apart from the run's own.
+
+    Raises:
+        ModelError: there is no such run, or its weights are of another network.
+
+    >>> of_run(nn.ReLU(), "nowhere")
+    Traceback (most recent call last):
+    ...
+    torchloupe.errors.ModelError: 'nowhere' is not a run: it holds no config.json. Make one with `torchloupe train`.
+    """
+    folder = Path(run) if Path(run).is_dir() or not (RUNS / run).is_dir() else RUNS / run
+    if not (folder / CONFIG).is_file():
+        raise ModelError(f"'{folder}' is not a run: it holds no config.json. Make one with `torchloupe train`.")
+    config, bare, final = read_config(folder), unwrapped(net), folder / "model.safetensors"
+    same = False
+    for path in [final, *sorted((folder / "snapshots").glob("epoch-*.safetensors"))]:
+        if path.is_file():
+            tensors, own = read_tensors(path)[0], bare.state_dict()
+            check_fit(bare, tensors, str(path), type(bare).__name__)
+            same = path == final and all(torch.equal(own[name].cpu(), tensor) for name, tensor in tensors.items())
+            break
+    if final.is_file() and not same:
+        text = (
+            f"the weights of this {type(bare).__name__} are not those that '{folder}' ended with: it is shown as it is."
+        )
+        warnings.warn(
+            OtherWeightsWarning(f"{text} To see those, torchloupe.load('{folder}', model=net)."), stacklevel=2
+        )
+    network = wrapped(bare, config)
+    network.origin = Origin(str(folder if same else folder / "as-given"), {}, config, folder, folder.name, bare)
+    return network
+
+
 def find_weights(word: str) -> Path:
     """Return the weights file that a run folder, `last`, `RUN@EPOCH`, a file or a shipped name means.
 
@@ -238,10 +286,10 @@ def _of_run(folder: Path) -> Path:
     path = folder / "model.safetensors"
     if path.is_file():
         return path
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file():
+        go_on = "Name" if is_recorded(folder) else f"Go on with `torchloupe train --resume --out {folder}`, or name"
         raise ModelError(
-            f"'{folder}' holds no final weights: its training has not ended. "
-            f"Go on with `torchloupe train --resume --out {folder}`, or name a snapshot, `{folder}@1`."
+            f"'{folder}' holds no final weights: its training has not ended. {go_on} a snapshot, `{folder}@1`."
         )
     raise ModelError(f"'{folder}' is not a run: it holds no config.json. Make one with `torchloupe train`.")
 

@@ -42,6 +42,7 @@ COMMANDS: tuple[Row, ...] = (
     Row("again", "torchloupe.cli.again:again", "Make a picture again from its JSON, to the byte."),
     Row("data", "torchloupe.cli.data:data", "Look at a data set; get CIFAR-10."),
     Row("models", "torchloupe.cli.models:models", "List the networks, their size and how long they train."),
+    Row("tensorboard", "torchloupe.cli.tensorboard:tensorboard", "Write a run's curves as a file for TensorBoard."),
     Row("convert", "torchloupe.cli.convert:convert", "Bring a foreign checkpoint (.pth, .ckpt, …) in."),
 )
 

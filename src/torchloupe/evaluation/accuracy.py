@@ -142,10 +142,19 @@ def predict(
     The network runs on the device that it is on, in the mode that it is in; one picture at a time where its answer to
     one depends on the others. Chance in it is the same in every pass.
 
+    Raises:
+        DataError: it takes pictures of another number of channels.
+
     >>> from torchloupe import load
     >>> predict(load("resnet20", classes=3), torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).exp().sum().round()
     tensor(2.)
     """
+    takes = network.mean if isinstance(network, Network) else None
+    if takes is not None and len(takes) != images.shape[1]:
+        raise DataError(
+            f"the network takes pictures with {len(takes)} values a pixel, and these have {images.shape[1]}. "
+            "Test it in its own program."
+        )
     side = size or max(images.shape[2:])
     batch = max(1, min(batch, batch * 64 * 64 // side**2)) if side > 64 else batch
     return halving(lambda: _predict(network, images, size, flip, smaller(batch), amp, progress), "the test")

@@ -23,7 +23,7 @@ from torchloupe.runtime.files import atomic_write
 
 FORMATS = ("png", "svg", "pdf", "jpg", "jpeg", "webp")
 INK, QUIET, PAPER = "#1d2330", "#6b7280", "#ffffff"
-TRAIN, TEST = "#3b6fd4", "#d9622b"
+TRAIN, TEST, VAL = "#3b6fd4", "#d9622b", "#2b8a57"
 DPI = 150
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -164,8 +164,10 @@ def width_of(line: str, size: float) -> float:
     return 1.03 * dots / DPI  # at other resolutions letters may be a little wider
 
 
-def curves(rows: list[dict[str, Any]], title: str = "", other: str = "test") -> Figure:
+def curves(rows: list[dict[str, Any]], title: str = "", other: str = "test", note: str | None = None) -> Figure:
     """Draw loss and accuracy of train and of `other`, per iteration (left) and per epoch (right), from metrics.jsonl.
+
+    `note` says how they were measured, where that is not as torchloupe does it.
 
     >>> rows = [{"kind": "step", "step": 1, "epoch": 0.5, "loss": 1.0, "accuracy": 0.5}]
     >>> len(curves(rows).axes)
@@ -176,19 +178,19 @@ def curves(rows: list[dict[str, Any]], title: str = "", other: str = "test") -> 
         grid = figure.subplots(2, 2)
         for line, name in enumerate(("loss", "accuracy")):
             _per_step(grid[line, 0], rows, name, other)
-            _per_epoch(grid[line, 1], rows, name, other)
-            percent = "accuracy, %" if name == "accuracy" else "loss, nats"
+            _per_epoch(grid[line, 1], rows, name, ("train", "test") if note else ("train, running", f"{other}, all"))
+            percent = "accuracy, %" if name == "accuracy" else "loss" if note else "loss, nats"
             for axes in grid[line]:
                 axes.set_ylabel(percent)
         grid[1, 0].set_xlabel("iteration")
         grid[1, 1].set_xlabel("epoch")
         grid[0, 0].set_title("per iteration")
         grid[0, 1].set_title("per epoch")
-        note = (
+        ours = (
             "train: running, measured on augmented pictures while the weights change; "
             f"{other}: whole pictures, no test-time augmentation; loss: cross-entropy, without label smoothing"
         )
-        figure.text(0.02, 0.015, note, size=7, color=QUIET)
+        figure.text(0.02, 0.015, note or ours, size=7, color=QUIET)
         figure.text(0.02, 0.975, fit(title, 12, 9.2), va="top", size=12, parse_math=False)
         figure.subplots_adjust(left=0.075, right=0.98, top=0.88, bottom=0.12, wspace=0.2, hspace=0.22)
     return figure
@@ -196,26 +198,28 @@ def curves(rows: list[dict[str, Any]], title: str = "", other: str = "test") -> 
 
 def _per_step(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> None:
     scale = 100 if name == "accuracy" else 1
-    steps = [row for row in rows if row["kind"] == "step"]
-    probes = [row for row in rows if row["kind"] == "probe"]
+    steps, probes = (_known(rows, kind, name) for kind in ("step", "probe"))
     x, y = np.array([row["step"] for row in steps]), np.array([row[name] * scale for row in steps])
     axes.plot(x, y, color=TRAIN, alpha=0.25, linewidth=0.7)
     window = max(1, len(y) // 50)
-    if len(y) >= window:
+    if len(y) >= window and len(y):
         smooth = np.convolve(y, np.ones(window) / window, mode="valid")
         axes.plot(x[window - 1 :], smooth, color=TRAIN, linewidth=1.5, label=f"train, mean of {window}")
     dots = {"marker": "o", "markersize": 2.5} if len(probes) < 100 else {}
     values = [row[name] * scale for row in probes]
-    axes.plot([row["step"] for row in probes], values, color=TEST, linewidth=1.2, label=f"{other}, ≤ 1,000", **dots)
-    axes.legend(loc="best")
+    if probes:
+        axes.plot([row["step"] for row in probes], values, color=TEST, linewidth=1.2, label=f"{other}, ≤ 1,000", **dots)
+    _legend(axes)
 
 
-def _per_epoch(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> None:
+def _per_epoch(axes: Any, rows: list[dict[str, Any]], name: str, called: tuple[str, str]) -> None:
     scale = 100 if name == "accuracy" else 1
     epochs = [row for row in rows if row["kind"] == "epoch"]
-    ends = {split: row[f"{split}_{name}"] for row in epochs for split in ("train", "test") if f"{split}_{name}" in row}
-    for split, color, label in (("train", TRAIN, "train, running"), ("test", TEST, f"{other}, all")):
-        known = [row for row in epochs if f"{split}_{name}" in row]
+    lines = (("train", TRAIN, called[0]), ("val", VAL, "val"), ("test", TEST, called[1]))
+    found = {split: _known(epochs, "epoch", f"{split}_{name}") for split, _, _ in lines}
+    ends = {split: known[-1][f"{split}_{name}"] for split, known in found.items() if known}
+    for split, color, label in (line for line in lines if found[line[0]]):
+        known = found[split]
         x, y = [row["epoch"] for row in known], [row[f"{split}_{name}"] * scale for row in known]
         axes.plot(x, y, color=color, linewidth=1.5, marker="o", markersize=3.5 if len(x) < 40 else 0, label=label)
         if y:
@@ -234,7 +238,17 @@ def _per_epoch(axes: Any, rows: list[dict[str, Any]], name: str, other: str) -> 
         axes.set_xlim(0, 1.04 * max(row["epoch"] for row in epochs))
         axes.margins(y=0.12)  # room for the figures
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(loc="best")
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best")
+
+
+def _known(rows: list[dict[str, Any]], kind: str, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a kind that have a number of a name."""
+    return [row for row in rows if row["kind"] == kind and np.isfinite(row.get(name, np.nan))]
 
 
 def confusion(matrix: Int64[Tensor, "c c"], classes: Sequence[str], title: str = "") -> Figure:

@@ -15,7 +15,7 @@ from torchloupe.inspection.inputs import Images
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
-from torchloupe.runs.metrics import measured_on, read_metrics
+from torchloupe.runs.metrics import how_measured, measured_on, read_metrics
 from torchloupe.runtime.progress import Progress
 
 
@@ -120,6 +120,6 @@ def _curves(studied: Subject, folder: Path, suffix: str) -> None:
     origin = studied.origin
     if origin is None or origin.run is None or not (origin.run / "metrics.jsonl").is_file():
         return
-    other = measured_on(origin.config.training, origin.config.data)
-    figure = curves(read_metrics(origin.run), title=origin.title, other=other)
+    other, note = measured_on(origin.config.training, origin.config.data), how_measured(origin.config.training)
+    figure = curves(read_metrics(origin.run), title=origin.title, other=other, note=note)
     save_figure(figure, folder / f"curves.{suffix}")

@@ -189,7 +189,7 @@ class Subject:
                 if is_object(about) and is_text(about.get("data")) and len(found.mean) == self._colors():
                     return found, about["data"]
         known = self.dataset()
-        if known is None:
+        if known is None or int(known.train.images.shape[1]) != self._colors():
             _, channels, height, width = example(self.model).shape
             return generic(height, width, channels), "generic"
         return keep_statistics(own_run(run) if self._given is None else None, known), known.name

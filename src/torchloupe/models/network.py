@@ -2,13 +2,16 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from torchloupe.errors import DataError, UsageError
 from torchloupe.models.outputs import Ending, Part, class_logits, inverse, scores
@@ -197,6 +200,38 @@ def uncompiled(net: nn.Module) -> nn.Module:
     """
     inner = getattr(net, "_orig_mod", None)
     return uncompiled(inner) if isinstance(inner, nn.Module) else net
+
+
+def unwrapped(net: nn.Module) -> nn.Module:
+    """Return the network inside of what trains it: compiled, data-parallel, averaged, or a `Network`.
+
+    >>> unwrapped(nn.DataParallel(nn.ReLU()))
+    ReLU()
+    """
+    inner = uncompiled(net)
+    if isinstance(inner, Network):
+        return unwrapped(inner.bare)
+    if isinstance(inner, nn.DataParallel | DistributedDataParallel | AveragedModel):
+        return unwrapped(inner.module)
+    return inner
+
+
+@contextmanager
+def modes_kept(net: nn.Module) -> Iterator[None]:
+    """Leave every module of a network in the mode, training or not, in which it was.
+
+    >>> net = nn.Sequential(nn.Dropout())
+    >>> with modes_kept(net):
+    ...     _ = net.eval()
+    >>> net[0].training
+    True
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def per_channel(values: tuple[float, ...], like: Tensor) -> Float[Tensor, "c 1 1"]:

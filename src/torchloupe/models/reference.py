@@ -31,6 +31,35 @@ def is_reference(text: str) -> bool:
     return ":" in text or text.endswith(".py")
 
 
+NOWHERE = "<made in Python>"
+"""Stands for the file of a network that no reference leads to: one made of parts, or by arguments that nobody knows."""
+
+
+def is_nameless(reference: str) -> bool:
+    """Tell whether a reference only says what a network is called, and not where its code lies.
+
+    >>> is_nameless("<made in Python>:Sequential"), is_nameless("net.py:Net")
+    (True, False)
+    """
+    return reference.startswith(f"{NOWHERE}:")
+
+
+def reference_of(kind: type) -> str:
+    """Return the reference that leads to a class; one that is nameless where none does.
+
+    A class of a single file is named by that file, so that the reference means the same from every folder.
+
+    >>> reference_of(ast.NodeVisitor).endswith("ast.py:NodeVisitor"), reference_of(importlib.machinery.PathFinder)
+    (True, '...:PathFinder')
+    """
+    module, name = kind.__module__, kind.__qualname__
+    file = real_path(getattr(sys.modules.get(module), "__file__", None) or "")
+    if not all(part.isidentifier() for part in name.split(".")) or (module == "__main__" and file is None):
+        return f"{NOWHERE}:{kind.__name__}"
+    alone = file is not None and file.suffix == ".py" and file.name != "__init__.py" and "." not in module
+    return f"{file}:{name}" if alone else f"{module}:{name}"
+
+
 def absolute(reference: str) -> str:
     """Return a reference that means the same from every folder; a name stays as it is.
 

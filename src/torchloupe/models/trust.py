@@ -24,6 +24,7 @@ from torchloupe.errors import LONGEST, ChangedCodeWarning, ModelError, ResourceE
 from torchloupe.models.reference import (
     absolute,
     find_source,
+    is_nameless,
     is_reference,
     real_path,
     resolved,
@@ -63,11 +64,17 @@ def permitted(
     if given is not None:
         if arguments and is_reference(given) and recall(given, arguments) is None:
             check_maker(given)
-        if is_reference(reference) and is_reference(given) and find_source(reference) is None:
+        known_by = is_reference(reference) and not is_nameless(reference)
+        if known_by and is_reference(given) and find_source(reference) is None:
             _note(reference, given, arguments)  # moved since: named once is enough
         return absolute(given)
     if not is_reference(reference):
         return reference
+    if is_nameless(reference):
+        raise ModelError(
+            f"{short(str(source))} was recorded of a network made in Python, {short(reference.rpartition(':')[2])}: "
+            "give --model FILE.py:NAME, a class or function that makes it (model= in Python, or run= of the report)."
+        )
     known = recall(reference, arguments)
     if known is not None:
         if known["files"] and find_source(known["reference"]) is None:

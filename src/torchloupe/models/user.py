@@ -3,18 +3,21 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from torchloupe.errors import ModelError
+from torchloupe.models.blank import blank
 from torchloupe.models.outputs import Part, a, class_logits, logits, scores
-from torchloupe.models.reference import one_line, resolved
+from torchloupe.models.reference import NOWHERE, one_line, resolved
 from torchloupe.models.trust import remember
 
 NAMES = ("classes", "num_classes", "n_classes", "num_labels")
 """What a factory may call the number of classes."""
+COLORS = 3
 SIZES = (32, 64, 224)
 """Tried in turn where the size of the pictures is not known."""
 __all__ = ["build_user", "logits"]
@@ -25,13 +28,15 @@ def build_user(
     classes: int,
     *,
     size: int | None = None,
-    channels: int = 3,
+    channels: int | None = None,
     arguments: Mapping[str, Any] | None = None,
     factory: object = None,
     output: Part = None,
     understood: bool = True,
 ) -> nn.Module:
     """Build someone's own network and try it on two grey pictures of `[channels, size, size]`.
+
+    Where the number of channels is not known, its convolutions say it.
 
     This runs the code that `reference` names (or `factory`, if one is given), and remembers that it did: the reference
     is the user's own word, or has passed `trust.permitted`. The factory is called with the number of classes if it
@@ -52,12 +57,34 @@ def build_user(
     else:
         with resolved(reference) as found:
             net = _make(found, reference, classes, arguments)
-    given = _try(net, reference, channels, (size,) if size else SIZES)
+    given = _try(net, reference, channels or _channels(net), (size,) if size else SIZES)
     if understood:
         _check(given, reference, classes, output)
     if factory is None:
         remember(reference, arguments)
     return net
+
+
+def makes_alike(factory: object, net: nn.Module, classes: int) -> bool:
+    """Tell whether a class or function makes a network with weights of the same names and shapes; takes no memory.
+
+    >>> makes_alike(nn.Flatten, nn.Flatten(), 10), makes_alike(nn.Linear, nn.Linear(2, 10), 10)
+    (True, False)
+    """
+    try:
+        twin = blank(partial(_make, factory, NOWHERE, classes, None))
+        return _forms(twin) == _forms(net)
+    except Exception:  # whatever a stranger's constructor does without its arguments, or without memory
+        return False
+
+
+def _forms(net: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in net.state_dict().items()}
+
+
+def _channels(net: nn.Module) -> int:
+    known = [module.in_channels for module in net.modules() if isinstance(module, nn.Conv2d)]
+    return next((n for n in (COLORS, 1) if n in known), known[0] if known else COLORS)
 
 
 def _make(factory: object, reference: str, classes: int, arguments: Mapping[str, Any] | None) -> nn.Module:

@@ -232,6 +232,8 @@ class Contents:
     performance: Performance | None
     loss_chart: str
     """SVG; empty where there is none."""
+    loss_called: str
+    """What stands above it: a recorded loss may be of any kind."""
     accuracy_chart: str
     facts: Sequence[tuple[str, str]]
     layers: Sequence[Layer]

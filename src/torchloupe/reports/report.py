@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from torchloupe.checkpoints.open import of_run
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import UsageError
 from torchloupe.figures.colors import rgb
@@ -16,7 +17,7 @@ from torchloupe.inspection.inputs import Images, colored, drawn, is_from_data
 from torchloupe.inspection.places import is_report, report_folder
 from torchloupe.inspection.run import images_to_inspect
 from torchloupe.inspection.subject import Subject, subject
-from torchloupe.models.network import Network
+from torchloupe.models.network import Network, modes_kept, unwrapped
 from torchloupe.reports.contents import Contents, Mistake, Performance
 from torchloupe.reports.html.page import INDEX, parts, whole
 from torchloupe.reports.html.sprites import reduced, sprite
@@ -25,7 +26,7 @@ from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.layers import PARTS, all_layers
 from torchloupe.reports.sections.performance import performance, training_curves, training_facts
 from torchloupe.reports.sections.training_film import snapshots, training_film
-from torchloupe.runs.metrics import measured_on
+from torchloupe.runs.metrics import how_measured, measured_on
 from torchloupe.runtime.console import Console, duration
 from torchloupe.runtime.environment import environment
 from torchloupe.runtime.files import atomic_write, sweep
@@ -55,8 +56,9 @@ class ReportFile:
 
 def report(
     model: "Subject | nn.Module | str | Path",
-    out: str | Path = "report.html",
+    out: str | Path | None = None,
     *,
+    run: str | Path | None = None,
     data: "Dataset | str | Path | None" = None,
     pictures: "str | Path | Sequence[str | Path]" = (),
     layers: Sequence[str] | None = None,
@@ -67,13 +69,18 @@ def report(
 ) -> ReportFile:
     """Write a report of a network, by default with everything that fits into ten minutes.
 
-    The network takes pictures in [0, 1]; `data` is its data set (a word, folder or `Dataset`; by default that of its
-    run), `pictures` are those every layer is shown by, `units` those of a layer at most (or `all`), `budget` seconds
-    (None: no limit). What it will show and cost is printed beforehand, what it left out at the end; `quiet`: nothing.
+    It goes to `out`, by default `report.html`. The network takes pictures in [0, 1]; `data` is its data set (a word,
+    folder or `Dataset`; by default that of its run), `pictures` are those every layer is shown by, `units` those of a
+    layer at most (or `all`), `budget` seconds (None: no limit). What it will show and cost is printed beforehand, what
+    it left out at the end; `quiet`: nothing.
+
+    `run` is the run that was recorded of a network of your own (see `torchloupe.Recorder`), which is given as it was
+    trained: the report then tells how it learned, too, and by default goes into that run.
 
     Raises:
         LayerError: a layer that there is not.
         UsageError: units that are no number above 0, or another process is writing this report.
+        ModelError: there is no such run, or it is of another network.
         DataError: data or pictures that cannot be had.
 
     >>> import tempfile
@@ -83,7 +90,27 @@ def report(
     ...     made.size == made.path.stat().st_size
     True
     """
-    out, studied = Path(out), subject(model, data)
+    if run is None:
+        return _report(subject(model, data), Path(out or "report.html"), pictures, layers, units, budget, seed, quiet)
+    if isinstance(model, Subject | str | Path):
+        raise UsageError("run= is of a network in Python: leave it out where the run itself is named.")
+    with modes_kept(unwrapped(model)):
+        studied = Subject(of_run(model, run), data)
+        assert studied.origin is not None and studied.origin.run is not None
+        place = Path(out) if out is not None else studied.origin.run / "report.html"
+        return _report(studied, place, pictures, layers, units, budget, seed, quiet)
+
+
+def _report(
+    studied: Subject,
+    out: Path,
+    pictures: "str | Path | Sequence[str | Path]",
+    layers: Sequence[str] | None,
+    units: int | str | None,
+    budget: float | None,
+    seed: int,
+    quiet: bool,
+) -> ReportFile:
     words = [str(word) for word in ([pictures] if isinstance(pictures, str | Path) else pictures)]
     console = Console(quiet)
     lock = out.with_name(f".{out.name}.lock")
@@ -249,6 +276,7 @@ def contents_of(
         title=_title(studied),
         performance=tested,
         loss_chart=loss,
+        loss_called="Loss" if config and how_measured(config.training) else "Loss, nats",
         accuracy_chart=accuracy,
         facts=training_facts(studied),
         layers=layers,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torchloupe.errors import ModelError, short
+from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.models import LARGEST
 from torchloupe.runs.folder import CONFIG
 from torchloupe.runtime.checks import (
@@ -123,6 +123,33 @@ def parse_config(values: Any, source: str | Path) -> Config:
     return Config(**known)
 
 
+def is_recorded(run: Path) -> bool:
+    """Tell whether a run was recorded from a training that torchloupe did not do itself.
+
+    >>> is_recorded(Path("nowhere"))
+    False
+    """
+    try:
+        return bool((read_config(run).training or {}).get("recorded"))
+    except ModelError:
+        return False
+
+
+def check_own(run: Path) -> None:
+    """Refuse to go on with a training that was only recorded: there is no state of it.
+
+    Raises:
+        UsageError: it was.
+
+    >>> check_own(Path("nowhere"))
+    """
+    if is_recorded(run):
+        raise UsageError(
+            f"'{run}' was recorded from a training of your own, which torchloupe cannot go on with. "
+            f"Train from its weights instead: --weights {run} and another --out."
+        )
+
+
 def _each_of(low: float, high: float) -> Fits:
     return lambda value: are_numbers(value) and all(low <= number <= high for number in value)
 
@@ -182,5 +209,6 @@ TRAINING: Schema = {
     "optimizer": (is_text, "a text"),
     "streams": (within(1, 2), "1 or 2"),
     "weights": (none_or(is_text), "a text or null"),
+    "recorded": (is_flag, "true or false"),
 }
 """What others than the training itself read of its settings; `training.config.restore` checks them all."""

@@ -121,18 +121,18 @@ def _when(run: Path) -> float:
     return max(file.stat().st_mtime if file.exists() else 0.0 for file in files)
 
 
-def check_free(folder: Path) -> None:
+def check_free(folder: Path, go_on: str = "--resume", other: str = "another folder with --out") -> None:
     """Refuse to write a new run over an old one. One that never got to learning is none.
+
+    `go_on` and `other` are what to do instead.
 
     Raises:
         UsageError: the folder holds a run already, or something else.
     """
     if (folder / CONFIG).exists():
-        raise UsageError(
-            f"'{folder}' already holds a run. Go on with it by --resume, or choose another folder with --out."
-        )
+        raise UsageError(f"'{folder}' already holds a run. Go on with it by {go_on}, or choose {other}.")
     if folder.exists() and (not folder.is_dir() or any(not _is_nothing(path) for path in folder.iterdir())):
-        raise UsageError(f"'{folder}' is not an empty folder. Choose another one with --out.")
+        raise UsageError(f"'{folder}' is not an empty folder. Choose {other}.")
 
 
 def read_environment(run: Path) -> dict[str, Any]:

@@ -4,16 +4,21 @@ One JSON object a line, `kind` first:
     step   step, epoch, lr, loss, accuracy           running, on augmented train pictures
     probe  step, epoch, loss, accuracy               on 1,000 pictures of the test (or val, or held-out) split
     epoch  step, epoch, train_loss, train_accuracy (running), test_loss, test_accuracy
+
+What a recorded training did not say is NaN in the rows that must have it; such a run may also hold val_loss,
+val_accuracy and numbers of other names.
 """
 
 import json
+import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from torchloupe.errors import ModelError, short
 from torchloupe.runtime.checks import Schema, first_unfit, is_figure, is_number, is_object, is_text
-from torchloupe.runtime.files import LONGEST_PATH, parse_json
+from torchloupe.runtime.files import LONGEST_PATH, atomic_write, parse_json
 
 FILE = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -26,15 +31,14 @@ NEEDED = {
     "epoch": ("step", "epoch", "train_loss", "train_accuracy"),
 }
 """What a row of each kind holds at least; rows of other kinds are of later versions."""
-NUMBERS = ("lr", "loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+SPLITS = ("train", "val", "test")
+"""What losses and accuracies of an epoch's end can be of."""
+NUMBERS = ("lr", "loss", "accuracy", *(f"{split}_{what}" for split in SPLITS for what in ("loss", "accuracy")))
 CHECKS: Schema = {
     "kind": (is_text, "a kind of row"),
     "step": (is_number, "a number"),
     "epoch": (is_number, "a number"),
-    **dict.fromkeys(
-        ("lr", "loss", "accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
-        (is_figure, "a number"),
-    ),
+    **dict.fromkeys(NUMBERS, (is_figure, "a number")),
 }
 
 
@@ -70,6 +74,24 @@ def measured_on(training: dict[str, Any] | None, data: dict[str, Any] | None) ->
     return "val" if (data or {}).get("val") else "test"
 
 
+def how_measured(training: dict[str, Any] | None) -> str | None:
+    """Say how the numbers of a recorded run were measured, from its config; None of a run of torchloupe's own.
+
+    >>> how_measured({"recorded": True}), how_measured({"epochs": 3.0})
+    ('as the training itself reported them', None)
+    """
+    return "as the training itself reported them" if (training or {}).get("recorded") else None
+
+
+def with_a(rows: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Return the rows that have a number of that name.
+
+    >>> with_a([{"step": 1, "loss": 2.0}, {"step": 2, "loss": math.nan}, {"step": 3}], "loss")
+    [{'step': 1, 'loss': 2.0}]
+    """
+    return [row for row in rows if math.isfinite(row.get(name, math.nan))]
+
+
 def cut(folder: Path, length: int) -> None:
     """Make sure that a run has a log, and that nothing in it lies past so many bytes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +103,24 @@ def append(folder: Path, rows: list[dict[str, Any]]) -> None:
     """Write rows at the end of a run's log, numbers to six digits."""
     with (folder / FILE).open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(_rounded(row)) + "\n" for row in rows)
+
+
+def rewrite(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a run's log anew, atomically.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rewrite(Path(folder), [{"kind": "step", "step": 1, "epoch": 0.5, "loss": 2.0, "accuracy": 0.5}])
+    ...     len(read_metrics(Path(folder)))
+    1
+    """
+    atomic_write(folder / FILE, "".join(json.dumps(_rounded(row)) + "\n" for row in rows).encode())
+
+
+def append_timing(folder: Path, row: dict[str, float]) -> None:
+    """Write a row of seconds, and the time of day, at the end of a run's other log: the one that no two runs share."""
+    with (folder / TIMING).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({name: round(value, 3) for name, value in {**row, "time": time.time()}.items()}) + "\n")
 
 
 def sync(folder: Path) -> int:

@@ -8,7 +8,7 @@ from torchloupe.errors import ModelError
 from torchloupe.figures.plots import curves, save_figure
 from torchloupe.runs.config import read_config
 from torchloupe.runs.folder import CONFIG, RUNS
-from torchloupe.runs.metrics import measured_on, read_metrics
+from torchloupe.runs.metrics import how_measured, measured_on, read_metrics
 from torchloupe.runtime.files import atomic_write
 
 
@@ -30,13 +30,23 @@ def finish(run: Path) -> dict[str, Any]:
     if not epochs:
         raise ModelError(f"the log of '{run}' holds no epoch. Its weights are whole: `torchloupe test {run}`.")
     last = epochs[-1]
-    other = measured_on(config["training"], config["data"])
-    figure = curves(rows, title=f"{config['model']} on {config['data']['name']}", other=other)
-    for kind in ("svg", "png"):
-        save_figure(figure, run / f"curves.{kind}")
+    draw_curves(run, f"{config['model']} on {config['data']['name']}")
     atomic_write(run / "README.md", page(run.name if run.parent == RUNS else str(run), config, last).encode())
     figures = {name: last[name] for name in last if name not in ("kind",)}
     return {"run": str(run), "model": config["model"], "data": config["data"]["name"], **figures}
+
+
+def draw_curves(run: Path, title: str) -> None:
+    """Write `curves.svg` and `curves.png` of a run.
+
+    Raises:
+        ModelError: what the run says of itself, or its log, is damaged.
+    """
+    about = read_config(run)
+    other, note = measured_on(about.training, about.data), how_measured(about.training)
+    figure = curves(read_metrics(run), title=title, other=other, note=note)
+    for kind in ("svg", "png"):
+        save_figure(figure, run / f"curves.{kind}")
 
 
 def page(name: str, config: dict[str, Any], last: dict[str, Any]) -> str:

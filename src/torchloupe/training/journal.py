@@ -1,6 +1,5 @@
 """What is measured and told while a network learns: losses, probes, epochs, timing, and whether it diverged."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -140,5 +139,4 @@ class Journal:
 
     def _timing(self, row: dict[str, float]) -> None:
         if self.writes:
-            with (self.out / "timing.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({name: round(value, 3) for name, value in row.items()}) + "\n")
+            metrics.append_timing(self.out, row)

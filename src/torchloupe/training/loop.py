@@ -23,7 +23,7 @@ from torchloupe.errors import DataError
 from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 from torchloupe.runs import metrics
-from torchloupe.runs.config import read_config
+from torchloupe.runs.config import check_own, read_config
 from torchloupe.runs.folder import CONFIG, to_go_on_with
 from torchloupe.runs.request import forget
 from torchloupe.runs.writing import writing
@@ -65,7 +65,7 @@ def train(
     With `resume` the run in `out` goes on; with "auto" it begins where there is none.
 
     Raises:
-        UsageError: there is no run to go on with, or another training is at it.
+        UsageError: there is no run to go on with, or only a recorded one, or another training is at it.
         DivergedError: the loss or a weight became NaN or ran away; the last good state is kept.
         Stopped: the listener wanted to stop; the state is saved, `resume=True` goes on.
         ModelError, DataError, ResourceError: as told in the sentence.
@@ -79,6 +79,8 @@ def train(
     """
     if resume is True:
         to_go_on_with(out)
+    if resume:
+        check_own(out)
     config, dataset = (with_its_streams(config, out), with_its_splits(dataset, out)) if resume else (config, dataset)
     with (
         writing(out),

@@ -79,6 +79,28 @@ def _same(old: Config | None, about: Config) -> bool:
 def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -> Config:
     """Return what the checkpoint will say of itself."""
     h, w = dataset.train.images.shape[2:]
+    return Config(
+        model=absolute(config.model),
+        classes=dataset.classes,
+        mean=config.mean or dataset.mean,
+        std=config.std or dataset.std,
+        size=config.size or (int(h) if h == w else None),
+        arguments=arguments_of(config, old),
+        data=known_by(dataset),
+        training=asdict(config),
+        output=part_of(config.output) if config.output is not None or old is None else old.output,
+    )
+
+
+def known_by(dataset: Dataset) -> dict[str, Any]:
+    """Return what a run says of its data, and by what it knows them again.
+
+    >>> from torchloupe.data.drawn.shapes import shapes
+    >>> about = known_by(shapes(train=10, test=20))
+    >>> about["name"], about["source"], about["picture"], about["train"], about["test"]
+    ('shapes', 'shapes', [32, 32], 10, 20)
+    """
+    h, w = dataset.train.images.shape[2:]
     counts = {"train": len(dataset.train), "test": len(dataset.test)}
     if dataset.val is not None:
         counts["val"] = len(dataset.val)
@@ -87,25 +109,15 @@ def describe(dataset: Dataset, config: TrainConfig, old: Config | None = None) -
         "labels": dataset.labels_file,
         "class_names": dataset.class_names_file,
     }
-    return Config(
-        model=absolute(config.model),
-        classes=dataset.classes,
-        mean=config.mean or dataset.mean,
-        std=config.std or dataset.std,
-        size=config.size or (int(h) if h == w else None),
-        arguments=arguments_of(config, old),
-        data={
-            "name": dataset.name,
-            "source": dataset.source,
-            "size": dataset.size,
-            "picture": [int(h), int(w)],
-            "crc32": checksum(dataset),
-            **counts,
-            **{name: value for name, value in reading.items() if value is not None},
-        },
-        training=asdict(config),
-        output=part_of(config.output) if config.output is not None or old is None else old.output,
-    )
+    return {
+        "name": dataset.name,
+        "source": dataset.source,
+        "size": dataset.size,
+        "picture": [int(h), int(w)],
+        "crc32": checksum(dataset),
+        **counts,
+        **{name: value for name, value in reading.items() if value is not None},
+    }
 
 
 def arguments_of(config: TrainConfig, old: Config | None = None) -> dict[str, Any]:

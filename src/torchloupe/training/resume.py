@@ -15,7 +15,7 @@ from torchloupe.data.dataset import Dataset
 from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.models.reference import is_reference
 from torchloupe.models.trust import permitted
-from torchloupe.runs.config import read_config
+from torchloupe.runs.config import check_own, read_config
 from torchloupe.runs.folder import CONFIG
 from torchloupe.runs.request import asked_for
 from torchloupe.runtime.checks import Schema, each, first_unfit, is_count, is_figure, is_number, is_object
@@ -34,11 +34,12 @@ def begun(out: Path, config: TrainConfig, asked: Iterable[str] = (), model: str 
     the user named for it.
 
     Raises:
-        UsageError: the run was begun with other settings than those asked for.
+        UsageError: the run was begun with other settings than those asked for, or only recorded.
         ModelError: its description is damaged, or names code that may not run.
 
     >>> begun(Path("nowhere"), TrainConfig())
     """
+    check_own(out)
     try:
         if (out / CONFIG).is_file():
             own = model is not None and is_reference(model) and is_reference(read_config(out).model)

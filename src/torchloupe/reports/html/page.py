@@ -120,6 +120,7 @@ def _words(contents: Contents, hrefs: Mapping[str, str]) -> dict[str, Any]:
         "confused": confused(tested),
         "reliability": Markup(reliability_diagram(tested)),
         "loss_chart": Markup(contents.loss_chart),
+        "loss_called": contents.loss_called,
         "accuracy_chart": Markup(contents.accuracy_chart),
         "facts": contents.facts,
         "classes_row": _strongest(contents.layers),

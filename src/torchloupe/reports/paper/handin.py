@@ -28,7 +28,7 @@ from torchloupe.reports.making import canvas_of, why
 from torchloupe.reports.paper.escape import in_latex, in_markdown
 from torchloupe.reports.plan import TIERS, layers_of, sentences, units_of
 from torchloupe.reports.sections.performance import performance
-from torchloupe.runs.metrics import measured_on, read_metrics
+from torchloupe.runs.metrics import how_measured, measured_on, read_metrics
 from torchloupe.runtime.environment import __version__, environment
 from torchloupe.runtime.files import atomic_write
 from torchloupe.runtime.progress import Progress
@@ -152,12 +152,13 @@ def _jobs(studied: Subject, samples: Images, tested: Performance | None, seed: i
     run_folder = studied.origin.run if studied.origin else None
     rows = [] if run_folder is None else read_metrics(run_folder)
     config = studied.origin.config if studied.origin else None
-    other = measured_on(config.training, config.data) if config else "test"
+    training, data = (config.training, config.data) if config else (None, None)
+    other, note = measured_on(training, data), how_measured(training)
     if rows:
         yield (
             "curves",
             "Loss and accuracy while it was trained.",
-            lambda path: _saved(curves(rows, other=other), path),
+            lambda path: _saved(curves(rows, other=other, note=note), path),
         )
     if tested is not None and len(tested.classes) <= 30:
         import torch

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from torchloupe.checkpoints.open import Origin
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.subsets import spread_out, take
 from torchloupe.errors import DataError, ModelError, ResourceError
@@ -19,7 +20,7 @@ from torchloupe.models.network import Network
 from torchloupe.reports.contents import Mistake, Performance
 from torchloupe.reports.html.charts import line_chart, thinned
 from torchloupe.runs.folder import read_environment
-from torchloupe.runs.metrics import read_metrics, training_seconds
+from torchloupe.runs.metrics import how_measured, read_metrics, training_seconds, with_a
 from torchloupe.runs.results import cell, figures_of, read_figures, write_verdict
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.progress import Progress
@@ -217,11 +218,11 @@ def training_curves(run: Path | None, other: str = "test") -> tuple[str, str]:
     made = []
     for what, percent in (("loss", False), ("accuracy", True)):
         series: list[tuple[str, str, Sequence[float], Sequence[float]]] = []
-        if steps:
-            places, values = thinned([row[what] for row in steps])
-            series.append(("train, each step", "step", [steps[round(p)]["epoch"] for p in places], values))
-        for name, kind in (("train", "a"), ("test", "b")):
-            known = [row for row in epochs if f"{name}_{what}" in row]
+        if taken := with_a(steps, what):
+            places, values = thinned([row[what] for row in taken])
+            series.append(("train, each step", "step", [taken[round(p)]["epoch"] for p in places], values))
+        for name, kind in (("train", "a"), ("val", "c"), ("test", "b")):
+            known = with_a(epochs, f"{name}_{what}")
             label = other if name == "test" else name
             series.append((label, kind, [row["epoch"] for row in known], [row[f"{name}_{what}"] for row in known]))
         made.append(
@@ -243,8 +244,12 @@ def training_facts(studied: Subject) -> list[tuple[str, str]]:
     training, data = origin.config.training, origin.config.data or {}
     facts = [("Network", f"{origin.config.model} {_arguments(origin.config.arguments)}".strip())]
     if data:
-        facts.append(("Data", f"{data.get('name')}: {data.get('train', 0):,} train, {data.get('test', 0):,} test"))
-    facts.append(("Epochs", f"{training.get('epochs') or 0:.4g}"))
+        counts = ", ".join(f"{data[split]:,} {split}" for split in ("train", "test") if split in data)
+        facts.append(("Data", f"{data.get('name')}: {counts}" if counts else str(data.get("name"))))
+    if (epochs := _epochs(origin)) is not None:
+        facts.append(("Epochs", f"{epochs:.4g}"))
+    if told := how_measured(training):
+        facts.append(("Loss and accuracy", told))
     for name, called in SAID.items():
         value = training.get(name)
         if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
@@ -252,6 +257,15 @@ def training_facts(studied: Subject) -> list[tuple[str, str]]:
     if origin.run is not None:
         facts += _surroundings(origin.run)
     return facts
+
+
+def _epochs(origin: Origin) -> float | None:
+    """Return how many epochs a training was to take; of a recorded one, how many it took."""
+    training = origin.config.training or {}
+    if not training.get("recorded") or origin.run is None:
+        return training.get("epochs") or 0.0
+    rows = read_metrics(origin.run, "epoch")
+    return float(rows[-1]["epoch"]) if rows else None
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
@@ -266,7 +280,8 @@ def _surroundings(run: Path) -> list[tuple[str, str]]:
     with suppress(ModelError, KeyError):
         about = read_environment(run)
         device = about["device_name"] or f"{about['processor']}, {about['threads']} threads"
-        facts.append(("Machine", f"{device}, {about.get('precision', 'float32')}"))
+        bits = about.get("precision", "float32")  # of a recorded training it is not known
+        facts.append(("Machine", f"{device}, {bits}" if bits else device))
         facts.append(("Versions", f"torchloupe {about['packages']['torchloupe']}, torch {about['packages']['torch']}"))
     if (seconds := training_seconds(run)) is not None:
         facts.append(("Time", f"{duration(seconds)} of training"))

@@ -11,8 +11,8 @@ from torchloupe.checkpoints.file import load_model
 from torchloupe.data.subsets import stratified
 from torchloupe.errors import LoupeError
 from torchloupe.evaluation.accuracy import labels_of, predict
-from torchloupe.features.hooks import OUTPUT
-from torchloupe.features.trace import resolve
+from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
+from torchloupe.features.trace import example, resolve
 from torchloupe.figures.colors import stretched
 from torchloupe.inspection.catalog import find_method, load_function
 from torchloupe.models.network import Network
@@ -87,12 +87,13 @@ def _at_snapshots(making: Making, states: list[tuple[float, Path]], layer: str) 
     if len(states) < 2:
         return None
     studied, amount = making.studied, making.plan.amount
-    known = (studied.health([layer], most=amount.images) or {}).get(layer)
-    count = 0 if known is None else len(known.best)
+    fits = _takes_its_data(making)
+    known = (studied.health([layer], most=amount.images) or {}).get(layer) if fits else None
+    count = _channels(studied.model, layer) if known is None else len(known.best)
     units = list(units_of(count, amount.learned, known)[0])
     statistics, _ = studied.statistics()
     maximize = load_function(find_method("maximize").compute)
-    chosen, labels = _probe(making)
+    chosen, labels = _probe(making) if fits else (torch.empty(0, dtype=torch.int64),) * 2
     split = studied.split()
     rows: dict[str, list[Tensor]] = {"filters": [], "pictures": [], "right": [], "said": []}
     for _, path in states:
@@ -121,6 +122,18 @@ def _at_snapshots(making: Making, states: list[tuple[float, Path]], layer: str) 
     tensors = {name: torch.stack(parts) for name, parts in rows.items() if len(parts) == len(states)}
     tensors["epoch"] = torch.tensor([epoch for epoch, _ in states], dtype=torch.float64)
     return {**tensors, "unit": torch.tensor(units, dtype=torch.int64), "index": chosen, "label": labels}
+
+
+def _takes_its_data(making: Making) -> bool:
+    """Tell whether the network takes pictures of as many channels as its data have; without data it may."""
+    split = making.studied.split()
+    return split is None or int(split.images.shape[1]) == int(example(making.studied.model).shape[1])
+
+
+def _channels(model: nn.Module, layer: str) -> int:
+    """Return the number of a layer's channels, where no data have told it."""
+    with frozen_eval(model), torch.no_grad():
+        return int(activations(model, layer, example(model)).shape[1])
 
 
 def _probe(making: Making) -> tuple[Tensor, Tensor]:
