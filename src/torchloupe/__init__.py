@@ -11,8 +11,9 @@ _WHERE = {
     "models": "torchloupe.models",
     "errors": "torchloupe.errors",
     "report": "torchloupe.reports.report",
+    "compare": "torchloupe.reports.comparison.compare",
 }
-__all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
+__all__ = ["Network", "compare", "data", "errors", "load", "models", "report", "wrap"]
 
 
 def __getattr__(name: str) -> object:

@@ -23,6 +23,7 @@ from torchloupe.inspection.result import Result
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network as Network
 from torchloupe.models.network import wrap as wrap
+from torchloupe.reports.comparison.compare import compare as compare
 from torchloupe.reports.report import report as report
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.dream import Dream
@@ -33,7 +34,7 @@ from . import data as data
 from . import errors as errors
 from . import models as models
 
-__all__ = ["Network", "data", "errors", "load", "models", "report", "wrap"]
+__all__ = ["Network", "compare", "data", "errors", "load", "models", "report", "wrap"]
 __version__: str
 
 _Model: TypeAlias = Subject | nn.Module | str | Path

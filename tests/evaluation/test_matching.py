@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -94,12 +95,12 @@ def test_a_permuted_copy_is_found_whole(made) -> None:  # type: ignore[no-untype
 def test_r_is_that_of_all_values_and_halves_are_every_other_image() -> None:
     a, b, data = stirred(Vgg()), stirred(Vgg(), 5), images(150, 19, 23)  # more than one batch
     found = match(a, b, data, [("features.6", "features.6")])[0]
-    x, y = ((model.features[:7](data.double() / 255)).detach() for model in (a, b))
+    x, y = (model.get_submodule("features")[:7](data.double() / 255).detach() for model in (a, b))  # type: ignore[index]
 
-    def table(some: slice) -> np.ndarray:  # type: ignore[type-arg]
+    def table(some: slice) -> NDArray[np.float64]:
         rows = [maps[some].transpose(0, 1).flatten(1).numpy() for maps in (x, y)]
         with np.errstate(invalid="ignore"):
-            r: np.ndarray = np.corrcoef(*rows)[: len(rows[0]), len(rows[0]) :]  # type: ignore[type-arg]
+            r: NDArray[np.float64] = np.corrcoef(*rows)[: len(rows[0]), len(rows[0]) :]
         return r
 
     whole, odd = table(slice(None)), table(slice(1, None, 2))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from torchloupe.errors import DataError
+from torchloupe.errors import DataError, short
 from torchloupe.evaluation.accuracy import Evaluation
 
 Z = 1.959963984540054
@@ -115,15 +115,24 @@ def agreement(a: Evaluation, b: Evaluation) -> Agreement:
     >>> agreement(a, judge(bee, torch.tensor([1, 1]), ["bee", "ant"])).both
     1
     """
-    only = set(a.classes) ^ set(b.classes)
-    if only:
-        name = sorted(only)[0]
-        who = "A" if name in a.classes else "B"
-        raise DataError(f"their classes differ: only {who} knows {name!r}. Compare networks of the same classes.")
+    check_classes(a.classes, b.classes)
     table = torch.tensor([a.classes.index(name) for name in b.classes])
     if not torch.equal(a.labels, table[b.labels]):
         raise DataError("the two were tested on other images. Test both on the same split.")
     return Agreement(a.predicted, table[b.predicted], a.labels, a.classes)
+
+
+def check_classes(a: Sequence[str], b: Sequence[str]) -> None:
+    """Refuse two networks that do not know the same classes, in whatever order.
+
+    Raises:
+        DataError: one knows a class that the other does not.
+
+    >>> check_classes(["ant", "bee"], ["bee", "ant"])
+    """
+    if only := sorted(set(a) ^ set(b)):
+        who = "A" if only[0] in a else "B"
+        raise DataError(f"their classes differ: only {who} knows {short(only[0])}. Compare networks of the same ones.")
 
 
 def wilson(hits: int, n: int, z: float = Z) -> tuple[float, float]:
