@@ -106,9 +106,9 @@ def percent(share: float, digits: int = 2) -> str:
     """Write a share in percent.
 
     >>> percent(0.91034)
-    '91.03 %'
+    '91.03\\xa0%'
     """
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def points(share: float, digits: int = 2) -> str:
