@@ -112,6 +112,14 @@ def test_r_is_that_of_all_values_and_halves_are_every_other_image() -> None:
     assert np.allclose(found.held_out.numpy(), expected, atol=1e-6, equal_nan=True)
 
 
+def test_what_works_in_place_behind_a_layer_does_not_change_it() -> None:
+    net, data = stirred(Vgg()), images(7, 19, 23)
+    with torch.no_grad():
+        before = net.get_submodule("features")[:2](data.double() / 255)  # type: ignore[index]
+    assert torch.allclose(features_of(net, data, ["features.1", "features.5"])["features.1"], before.mean((2, 3)))
+    assert float(before.mean()) != pytest.approx(float(before.relu().mean()))
+
+
 def test_selection_raises_r_and_holding_out_does_not() -> None:
     """Units of chance: nothing to find, and of many units the best on few images looks like something."""
 
@@ -172,6 +180,9 @@ def test_pre_activation_and_the_output() -> None:
     found = match(a, b, images(6, 15, 15), [("conv1", "relu"), ("output", "output")])
     assert [len(each.twin) for each in found] == [6, 6]
     assert features_of(a, images(6, 15, 15), ["output"])["output"].shape == (6, 6)
+    first = features_of(a, images(6, 15, 15), ["relu", "last"])["relu"]  # it runs twice before the other
+    with torch.no_grad():
+        assert torch.allclose(first, a.bn1(a.stem(images(6, 15, 15).double() / 255)).relu().mean((2, 3)))  # type: ignore[operator]
     with pytest.raises(DataError, match="4 images"):
         match(a, b, images(3), [("conv1", "conv1")])
     idle = nn.Sequential(nn.Conv2d(3, 2, 3))

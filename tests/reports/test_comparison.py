@@ -190,7 +190,7 @@ def test_pictures_and_pairs_that_are_shown(made: Comparison) -> None:
     pairs = sum(min(UNITS, len(ranked(pair))) for pair in made.pairs)
     assert pairs and len(photos) == changed + 8 * pairs
     boxes = [a["viewbox"] for tag, a in found.tags if tag == "svg" and a.get("class") == "photo"]
-    assert len(boxes) == len(photos) and all(str(box).endswith(" 16 16") for box in boxes)
+    assert len(boxes) == len(photos) and all(str(box).endswith(" 15.6 15.6") for box in boxes)
 
 
 @pytest.fixture(scope="module")

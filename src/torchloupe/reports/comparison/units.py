@@ -105,7 +105,7 @@ def curves(pair: LayerPair) -> str:
     return line_chart(
         f"Correlation of the units of {pair.a} with their twins, held out, the largest first",
         series,
-        x_label="units, by r",
+        x_label="rank",
         y_range=(min(0.0, lowest), 1.0),
         width=420,
         height=200,
