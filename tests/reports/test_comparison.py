@@ -16,7 +16,7 @@ from test_report import Page
 from torch import nn
 
 import torchloupe
-from browsing import chromium, opened
+from browsing import chromium, needed, opened
 from reporting import CLASSES, SCRIPT
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.drawn.shapes import shapes
@@ -213,6 +213,8 @@ def test_it_opens_silently_and_nothing_overflows(browser: Any, made: Comparison,
         page.click("#theme")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
         seen.clean()
+        found = needed("axe_playwright_python.sync_playwright").Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
 
 
 def test_where_it_goes(tmp_path: Path) -> None:
