@@ -43,6 +43,7 @@ ALWAYS = {
     "torchloupe.inspection.result": {"Result"},
     "torchloupe.inspection.subject": {"Subject"},
     "torchloupe.models.network": {"Network as Network", "wrap as wrap"},
+    "torchloupe.reports.comparison.compare": {"compare as compare"},
     "torchloupe.reports.report": {"report as report"},
     "torchloupe.runtime.progress": {"Progress"},
     "torchloupe.training.callbacks": {

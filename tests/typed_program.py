@@ -4,7 +4,7 @@ Each `assert_type` fails the check where the public API says something else, or 
 """
 
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import PIL.Image
@@ -93,6 +93,9 @@ def main(folder: Path) -> None:
     assert_type(write_report(bare, run=recorder.out, layers=["0"], units=1, budget=1).path, Path)
     data = torchloupe.data.load("shapes")
     assert_type(data.train.images, Tensor)
+    beside = torchloupe.compare(net, net, data=data, layers=["conv1"], images=8, control=False, quiet=True)
+    assert_type(beside.cka, Tensor)
+    assert_type(beside.to_json(), dict[str, Any])
 
 
 def refused(net: Network) -> None:

@@ -23,6 +23,7 @@ from torchloupe.inspection.result import Result
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network as Network
 from torchloupe.models.network import wrap as wrap
+from torchloupe.reports.comparison.compare import compare as compare
 from torchloupe.reports.report import report as report
 from torchloupe.runtime.progress import Progress
 from torchloupe.synthesis.dream import Dream
@@ -41,6 +42,7 @@ __all__ = [
     "Network",
     "Recorder",
     "TrainerRecorder",
+    "compare",
     "data",
     "errors",
     "load",

@@ -109,6 +109,18 @@ def report_file(run: Path | None, word: str, title: str) -> Path:
     return run / "snapshots" / f"report-{Path(word).stem}.html" if weights_of(run, word) else run / "report.html"
 
 
+def comparison_file(run: Path | None, word: str, title: str, other: str) -> Path:
+    """Return the file of a comparison with another network, of that title.
+
+    >>> comparison_file(None, "net.py:Net", "net.py:Net", "pets@0.25").as_posix()
+    'Net-compare-pets@0.25.html'
+    """
+    name = f"compare-{file_name(other)}.html"
+    if run is None or own_run(run) is None or not is_writable(run):
+        return Path(f"{file_name(title)}-{name}")
+    return run / "snapshots" / f"{Path(word).stem}-{name}" if weights_of(run, word) else run / name
+
+
 def report_folder(out: Path) -> Path:
     """Return the folder of a report in several files: of the file's name, unless something else is there.
 

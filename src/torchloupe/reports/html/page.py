@@ -58,12 +58,7 @@ def parts(contents: Contents) -> dict[str, str]:
 
 def _page(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str], *, index: bool) -> str:
     """Fill the template; `embedded` layers are in this file, the others in `pages`."""
-    css, js = _asset("report.css"), _asset("report.js")
-    style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, js))
-    policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    css, js = asset("report.css"), asset("report.js")
     inside = {layer.name for layer in embedded}
     hrefs = {
         layer.name: ("" if layer.name in inside else pages.get(layer.name, "")) + anchor(layer.name)
@@ -73,8 +68,8 @@ def _page(contents: Contents, embedded: Sequence[Layer], pages: Mapping[str, str
     words = _words(contents, hrefs) if index else _none(contents, hrefs)
     known = [(id_, name) for id_, name in SECTIONS if _has(contents, id_)]
     title = contents.title if index else f"{contents.title}: {embedded[0].name}"
-    return _template().render(
-        policy=policy,
+    return template("report.html.j2").render(
+        policy=policy(css, js),
         css=Markup(css),
         js=Markup(js),
         version=__version__,
@@ -212,12 +207,35 @@ def anchor(layer: str) -> str:
     return "#/" + quote(layer, safe="!'()*-._~")
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_asset("report.html.j2"))
+def policy(css: str, js: str) -> str:
+    """Return what a page may load and run: its own style and script, pictures inside it, and nothing else.
+
+    >>> policy("", "").startswith("default-src 'none'; img-src data: blob:; style-src 'sha256-")
+    True
+    """
+    style, script = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (css, js))
+    return (
+        f"default-src 'none'; img-src data: blob:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 @lru_cache(maxsize=4)
-def _asset(name: str) -> str:
+def template(name: str) -> Template:
+    """Return a page's template, which escapes whatever is put into it.
+
+    >>> template("report.html.j2").name is None
+    True
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(asset(name))
+
+
+@lru_cache(maxsize=8)
+def asset(name: str) -> str:
+    """Return the text of a file that pages are made of.
+
+    >>> asset("report.css")[:5]
+    ':root'
+    """
     return (files("torchloupe.reports.html") / "templates" / name).read_text(encoding="utf-8").strip()

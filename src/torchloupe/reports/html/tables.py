@@ -108,15 +108,24 @@ def confusion(found: Performance | None) -> dict[str, Any] | None:
     >>> confusion(None) is None
     True
     """
-    if found is None or len(found.classes) > WIDEST:
+    return None if found is None else matrix(found.classes, found.confusion)
+
+
+def matrix(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> dict[str, Any] | None:
+    """Return a table of classes by classes as `confusion` does.
+
+    >>> matrix(["ant"], [[4]])["rows"]
+    [('ant', [('100', 6, 4)])]
+    """
+    if len(classes) > WIDEST:
         return None
     rows: list[tuple[str, list[tuple[str, int, int]]]] = []
-    for name, row in zip(found.classes, found.confusion, strict=True):
+    for name, row in zip(classes, counts, strict=True):
         total = sum(row) or 1
         cells = [(f"{100 * n / total:.0f}" if n else "", min(6, -(-6 * n // total)) if n else 0, n) for n in row]
         place = len(rows)
         rows.append((name, [c if i == place else (c[0], _level(c[2] / total), c[2]) for i, c in enumerate(cells)]))
-    return {"classes": found.classes, "rows": rows}
+    return {"classes": classes, "rows": rows}
 
 
 def _level(share: float) -> int:
