@@ -105,7 +105,7 @@ def test_only_the_command_line_knows_the_command_line() -> None:
 
 def test_networks_are_plain() -> None:
     """A network's file knows torch, and at most other networks."""
-    helpers = {"__init__", "blank", "network", "outputs", "reference", "trust", "user"}
+    helpers = {"__init__", "blank", "forward", "network", "outputs", "reference", "trust", "user"}
     for file, tree in FILES.items():
         if room(file) == "models" and Path(file).stem not in helpers:
             assert {name.split(".")[0] for name in imports(tree)} <= {"torch", "jaxtyping", "torchloupe", "math"}, file

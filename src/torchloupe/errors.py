@@ -79,6 +79,17 @@ class LayerError(ModelError, LookupError):
     """A layer name that the model does not have."""
 
 
+class ForwardError(ModelError, RuntimeError):
+    """What a network's own forward or backward pass raised."""
+
+    def __init__(self, text: str = "", shape: tuple[int, ...] | None = None, *, advised: bool = False) -> None:
+        super().__init__(text)
+        self.shape = shape
+        """Of the pictures it was given, if it was given any."""
+        self.advised = advised
+        """The sentence says what to do where that is known."""
+
+
 class ResourceError(LoupeError):
     """A full disk, or too little memory."""
 

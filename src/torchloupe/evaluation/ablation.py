@@ -12,6 +12,7 @@ from torchloupe.errors import UsageError
 from torchloupe.features.hooks import as_maps, frozen_eval, intervene, one_at_a_time
 from torchloupe.features.tokens import grid_of
 from torchloupe.features.trace import Call, at_once, channel_list, example, placed, resolve, trace
+from torchloupe.models.forward import called
 from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network, at_the_door
 from torchloupe.runtime.device import at_least_float32, autocast
@@ -159,7 +160,7 @@ def ablate(
 
 
 def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    out: Tensor = model(images if isinstance(model, Network) else at_the_door(model, images))
+    out: Tensor = called(model, images if isinstance(model, Network) else at_the_door(model, images))
     return at_least_float32(out)
 
 

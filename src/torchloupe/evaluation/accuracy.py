@@ -14,6 +14,7 @@ from torchloupe.errors import DataError, did_you_mean
 from torchloupe.features.hooks import one_at_a_time
 from torchloupe.features.owner import random_state_restored, reseed
 from torchloupe.features.trace import placed
+from torchloupe.models.forward import called
 from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 from torchloupe.runtime.device import at_least_float32, autocast
@@ -178,11 +179,10 @@ def _predict(
         prepared = laid_out(network, prepared)
         with random_state_restored(), autocast(device, amp):
             reseed()
-            logits = at_least_float32(network(prepared)).log_softmax(1)
+            logits = at_least_float32(called(network, prepared)).log_softmax(1)
             if flip:
-                logits = torch.logaddexp(logits, at_least_float32(network(prepared.flip(3))).log_softmax(1)) - math.log(
-                    2
-                )
+                flipped = at_least_float32(called(network, prepared.flip(3))).log_softmax(1)
+                logits = torch.logaddexp(logits, flipped) - math.log(2)
         done.append(logits)
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchloupe.data.tensors import to_float
 from torchloupe.features.hooks import OUTPUT, as_maps, first_tensor, frozen_eval, observe
 from torchloupe.features.trace import at_once, placed, trace
+from torchloupe.models.forward import called
 from torchloupe.models.layout import laid_out
 from torchloupe.models.network import run
 from torchloupe.runtime.device import at_least_float32
@@ -143,7 +144,7 @@ def health(
                 run(model, prepared)
                 logits = None
             else:
-                logits = first_tensor(model(prepared))
+                logits = first_tensor(called(model, prepared))
             if logits is not None:
                 take(OUTPUT, at_least_float32(as_maps(logits, model, OUTPUT, image.shape[2:])))
             if progress is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError
 from torchloupe.evaluation.accuracy import matched
+from torchloupe.models.forward import called
 from torchloupe.models.network import Network
 from torchloupe.runtime.memory import halving, smaller
 from torchloupe.runtime.progress import Progress
@@ -98,7 +99,7 @@ def _said(
     done = []
     for start in range(0, len(images), batch):
         prepared = to_float(images[start : start + batch].to(device), network.size)
-        done.append(network(prepared).double().sigmoid())  # in less precision sure ones would be equal
+        done.append(called(network, prepared).double().sigmoid())  # in less precision sure ones would be equal
         if progress is not None:
             progress(min(start + batch, len(images)), len(images))
     return torch.cat(done).cpu()

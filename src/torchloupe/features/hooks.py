@@ -22,6 +22,7 @@ from torchloupe.features.names import layer_name
 from torchloupe.features.owner import exclusive, random_state_restored, reseed
 from torchloupe.features.remembered import Remembered
 from torchloupe.features.tokens import grid_of
+from torchloupe.models.forward import called, check_ready, walled
 from torchloupe.models.layout import laid_out, memory_format
 from torchloupe.models.network import Network, at_the_door, run
 from torchloupe.runtime.device import at_least_float32
@@ -47,7 +48,8 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     Other threads that enter the same network wait (see `owner.exclusive`); plain predictions do not.
 
     Raises:
-        ModelError: the network was made under `inference_mode`, or changes its own weights.
+        ModelError: the network has no weights yet, was made under `inference_mode`, or changes its own weights.
+        ForwardError: the network's own code raised an error inside, forwards or backwards.
 
     >>> net = nn.Sequential(nn.Dropout())
     >>> with torch.no_grad(), frozen_eval(net):
@@ -57,6 +59,7 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
     True
     """
     with exclusive(model), torch.inference_mode(False), torch.enable_grad(), random_state_restored():
+        check_ready(model)
         modes = [(module, module.training) for module in model.modules()]
         flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         if any(parameter.is_inference() for parameter, _ in flags):
@@ -71,7 +74,7 @@ def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
                 parameter.requires_grad_(False)
             if isinstance(model, Network):
                 model.check = False
-            with _alike(model):
+            with walled(model.bare if isinstance(model, Network) else model), _alike(model):
                 yield model
         finally:
             for module, mode in modes:
@@ -318,7 +321,7 @@ def activations(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"]) 
 
 def _activations(model: nn.Module, layer: str, images: Tensor) -> Tensor:
     if is_output(model, layer):
-        out = first_tensor(model(_own(model, images)))
+        out = first_tensor(called(model, _own(model, images)))
         if out is None:
             raise LayerError("the network puts out no tensor.")
         return at_least_float32(as_maps(_reachable(out, images, layer), model, layer, images.shape[2:]))

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from torchloupe.errors import DataError, UsageError
+from torchloupe.models.forward import called
 from torchloupe.models.outputs import Ending, Part, class_logits, inverse, scores
 
 TOLERANCE = 1e-3
@@ -92,13 +93,14 @@ class Network(nn.Module):
 
         Raises:
             DataError: `check` is on and these are no such pictures.
+            ForwardError: the bare network raised an error.
         """
         if self.check:
             check_images(images, None if self.mean is None else len(self.mean))
         if self.mean is not None and self.std is not None:
             mean, std = per_channel(self.mean, images), per_channel(self.std, images)
             images = (images - mean) / std
-        return self.bare(at_the_door(self.bare, images))
+        return called(self.bare, at_the_door(self.bare, images))
 
     if TYPE_CHECKING:
 
@@ -189,7 +191,7 @@ def run(model: nn.Module, images: Float[Tensor, "b c h w"]) -> Any:
     >>> run(wrap(nn.Conv2d(3, 8, 3), mean=None, std=None, classes=2), torch.rand(1, 3, 5, 5)).shape
     torch.Size([1, 8, 3, 3])
     """
-    return model.raw(images) if isinstance(model, Network) else model(at_the_door(model, images))
+    return model.raw(images) if isinstance(model, Network) else called(model, at_the_door(model, images))
 
 
 def uncompiled(net: nn.Module) -> nn.Module:

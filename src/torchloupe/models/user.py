@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchloupe.errors import ModelError
+from torchloupe.errors import ForwardError, ModelError
 from torchloupe.models.blank import blank
+from torchloupe.models.forward import called
 from torchloupe.models.outputs import Part, a, class_logits, logits, scores
 from torchloupe.models.reference import NOWHERE, one_line, resolved
 from torchloupe.models.trust import remember
@@ -151,13 +152,10 @@ def _try(net: nn.Module, reference: str, channels: int, sizes: tuple[int, ...]) 
             gray = torch.full((2, channels, size, size), 0.5, dtype=first.dtype, device=first.device)
             try:
                 with torch.no_grad():
-                    return net(gray)
-            except Exception as error:
+                    return called(net, gray)
+            except ForwardError as error:
                 failure = error
-        raise ModelError(
-            f"{reference!r} fails on pictures of {' or '.join(f'{s}x{s}' for s in sizes)}: {one_line(failure)}. "
-            "Say the size that it takes with --size."
-        ) from failure
+        raise ForwardError(f"{reference!r}: {failure}") from failure.__cause__
     finally:
         for module, mode in modes:
             module.training = mode

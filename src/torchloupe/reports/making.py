@@ -1,16 +1,13 @@
 """What the parts of a report share while it is made: the network, its pictures, what was refused, the time left."""
 
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
-import torchloupe
 from torchloupe.data.dataset import Split
 from torchloupe.data.subsets import spread_out, take
 from torchloupe.errors import LoupeError
@@ -117,30 +114,7 @@ def why(error: Exception) -> str:
     """
     if isinstance(error, LoupeError):
         return str(error)
-    cause = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}."
-    return f"the network fails with {cause}" if is_the_networks(error) else f"a bug in torchloupe, {cause}"
-
-
-def is_the_networks(error: BaseException) -> bool:
-    """Tell whether an error was raised inside a network's own forward or backward pass, and not by torchloupe.
-
-    That is so where, behind the last line of torchloupe, a module or autograd was called.
-
-    >>> try:
-    ...     torch.nn.Linear(2, 2)(torch.zeros(3))
-    ... except RuntimeError as error:
-    ...     is_the_networks(error)
-    True
-    """
-    package, torchs = Path(torchloupe.__file__).parent, Path(torch.__file__).parent
-    theirs = False
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        file = Path(frame.f_code.co_filename)
-        if file.is_relative_to(package) and not (file.parent == package / "models" and file.name != "network.py"):
-            theirs = False
-        elif file.is_relative_to(torchs):
-            theirs = theirs or frame.f_code.co_name == "_call_impl" or file.parent.name == "autograd"
-    return theirs
+    return f"a bug in torchloupe, {type(error).__name__}: {(str(error).splitlines() or [''])[0]}."
 
 
 def canvas_of(studied: Subject, samples: Images) -> tuple[int, int] | None:

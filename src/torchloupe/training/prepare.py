@@ -12,7 +12,8 @@ from torchloupe.checkpoints.open import find_weights
 from torchloupe.data.dataset import Dataset, Split, check_one_label, checksum
 from torchloupe.data.subsets import hold_out
 from torchloupe.data.tensors import to_float
-from torchloupe.errors import DataError, LoupeError, ModelError, UsageError
+from torchloupe.errors import DataError, ModelError, UsageError
+from torchloupe.models.forward import called
 from torchloupe.models.layout import memory_format
 from torchloupe.models.network import Network
 from torchloupe.models.reference import absolute, is_reference
@@ -189,13 +190,6 @@ def try_out(network: Network, split: Split, config: TrainConfig, device: torch.d
         ModelError: it fails, or gives another number of outputs than there are classes.
     """
     images = to_float(split.images[:1].to(device), config.size)
-    try:
-        with torch.no_grad():
-            network(images)
-    except LoupeError:
-        raise
-    except Exception as error:
-        shape = " x ".join(map(str, images.shape[1:]))
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the network {config.model!r} fails on a picture of {shape}: {cause}. Try --size.") from error
+    with torch.no_grad():
+        called(network, images)
     network.check = False

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from torchloupe.checkpoints.file import build_bare, check_fit, wrapped
 from torchloupe.data.dataset import Dataset
-from torchloupe.errors import LoupeError, ModelError, UsageError, short
+from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.features.hooks import frozen_eval
 from torchloupe.features.owner import random_state_restored
 from torchloupe.features.trace import example
 from torchloupe.models import MODELS, build_blank
 from torchloupe.models.network import modes_kept, wrap
-from torchloupe.models.reference import NOWHERE, absolute, is_nameless, one_line, reference_of
+from torchloupe.models.reference import NOWHERE, absolute, is_nameless, reference_of
 from torchloupe.models.trust import NOT_THE_USERS, remember
 from torchloupe.models.user import makes_alike
 from torchloupe.runs.config import Config, is_part, parse_config
@@ -95,16 +95,8 @@ def _try_out(net: nn.Module, about: Config) -> None:
     with modes_kept(net):
         network = wrapped(net, about)
     image = example(network)
-    try:
-        with frozen_eval(network), torch.no_grad():
-            network(image)
-    except LoupeError:
-        raise
-    except Exception as error:
-        shape = " x ".join(map(str, image.shape[1:]))
-        raise ModelError(
-            f"the network fails on a picture of {shape}: {one_line(error)}. Say the pictures it takes: size=, mean=."
-        ) from error
+    with frozen_eval(network), torch.no_grad():
+        network(image)
 
 
 def _named(net: nn.Module, about: Config, reference: str) -> str:
