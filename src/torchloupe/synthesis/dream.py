@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchloupe.errors import LoupeError, ModelError, UsageError
+from torchloupe.errors import ForwardError, ModelError, UsageError
 from torchloupe.features.hooks import activations, frozen_eval
 from torchloupe.features.trace import at_once, channel_list, placed, resolve
 from torchloupe.models.network import check_images
@@ -107,13 +107,11 @@ def _climb(
             x = (octave + detail).clamp(0, 1).requires_grad_()
             try:
                 features = activations(model, layer, change(x, done))[:, channels]
-            except LoupeError:
-                raise
-            except (RuntimeError, ValueError, AssertionError) as error:
+            except ForwardError as error:
                 if side == sides[-1]:
                     raise
                 raise ModelError(
-                    f"the network does not take pictures of {side[1]} x {side[0]} ({error}): ask for fewer octaves."
+                    f"the network does not take pictures of {side[1]} x {side[0]} ({error.__cause__}): ask for fewer octaves."
                 ) from None
             (slope,) = torch.autograd.grad(features.square().mean((1, 2, 3)).sum(), x)
             size = slope.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-30)
