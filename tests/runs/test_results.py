@@ -88,3 +88,15 @@ def test_an_old_sheet_of_mistakes_does_not_outlive_them(tmp_path: Path, evaluati
     perfect = judge(torch.eye(3)[evaluation.labels].clamp_min(1e-6).log(), evaluation.labels, CLASSES)
     write_verdict(tmp_path, perfect, split, "t", {})
     assert not (tmp_path / "mistakes.png").exists()
+
+
+def test_the_figures_come_last_so_that_where_they_are_the_rest_is(
+    tmp_path: Path, evaluation: Evaluation, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torchloupe.runs.results.save_figure", died)
+    with pytest.raises(KeyboardInterrupt):
+        write_verdict(tmp_path, evaluation, split, "t", {})
+    assert (tmp_path / "predictions.csv").exists() and not (tmp_path / "test.json").exists()

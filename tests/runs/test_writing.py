@@ -1,6 +1,7 @@
 """Who writes a run: one at a time, and what a killed one left half written is swept up."""
 
 import fcntl
+import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from torchloupe.errors import UsageError
-from torchloupe.runs.folder import new_run
+from torchloupe.runs import metrics
+from torchloupe.runs.folder import check_free, new_run
 from torchloupe.runs.writing import sweep, writing, writing_new
 
 LEFT = (
@@ -70,3 +72,17 @@ def test_the_run_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setattr("torchloupe.runtime.locks._held.files", set())
         with pytest.raises(UsageError, match=rf"'.*r' is being trained by process {os.getpid()} on .*, since .*--out"):
             writing(tmp_path / "r").__enter__()
+
+
+def test_half_a_line_of_timing_is_dropped_by_the_next(tmp_path: Path) -> None:
+    metrics.append_timing(tmp_path, {"step": 1})
+    with (tmp_path / metrics.TIMING).open("a") as stream:
+        stream.write('{"step": 2, "tra')  # died here
+    metrics.append_timing(tmp_path, {"step": 3})
+    rows = [json.loads(line) for line in (tmp_path / metrics.TIMING).read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 3]
+
+
+def test_what_is_written_before_the_configuration_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "environment.json").write_text("{}")
+    check_free(tmp_path)

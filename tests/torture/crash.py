@@ -63,6 +63,8 @@ def _training(home: Path, data: Path, count: int, seed: int) -> Tally:
     whole = home / "whole"
     whole.mkdir()
     work = cached(training(data), home)
+    (home / "warm").mkdir()
+    forked(work, home / "warm")  # whoever comes first decodes the pictures
     operations = counted(work, whole)
     expected = digests(whole)
     for trial, at in enumerate(_places(operations, count, seed)):

@@ -36,6 +36,7 @@ def _each(
     again: Callable[[], Any] | None = None,
 ) -> Tally:
     tally = Tally(f"{name}: an open, write, fsync, rename or mkdir fails (ENOSPC, EIO, EACCES)")
+    forked(work, _place(home / f"{name}-warm", run))  # whoever comes first decodes the pictures
     clean = _place(home / f"{name}-clean", run)
     operations = counted(work, clean)
     expected = digests(clean)

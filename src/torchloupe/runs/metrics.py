@@ -119,8 +119,16 @@ def rewrite(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 def append_timing(folder: Path, row: dict[str, float]) -> None:
     """Write a row of seconds, and the time of day, at the end of a run's other log: the one that no two runs share."""
+    _drop_half_a_line(folder / TIMING)
     with (folder / TIMING).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({name: round(value, 3) for name, value in {**row, "time": time.time()}.items()}) + "\n")
+
+
+def _drop_half_a_line(path: Path) -> None:
+    """Remove what stands behind the last end of a line: a process died while it wrote that."""
+    if path.is_file() and not (data := path.read_bytes()).endswith(b"\n"):
+        with path.open("ab") as stream:
+            stream.truncate(data.rfind(b"\n") + 1)
 
 
 def sync(folder: Path) -> int:
