@@ -110,9 +110,8 @@ def _climb(
             except ForwardError as error:
                 if side == sides[-1]:
                     raise
-                raise ModelError(
-                    f"the network does not take pictures of {side[1]} x {side[0]} ({error.__cause__}): ask for fewer octaves."
-                ) from None
+                small = f"{side[1]} x {side[0]} ({error.__cause__})"
+                raise ModelError(f"the network does not take pictures of {small}: ask for fewer octaves.") from None
             (slope,) = torch.autograd.grad(features.square().mean((1, 2, 3)).sum(), x)
             size = slope.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-30)
             detail = (x.detach() + step_size * slope / size).clamp(0, 1) - octave
