@@ -149,6 +149,49 @@ def swin(norm: bool) -> nn.Module:
     return Calls(run, head=nn.Linear(6, 2), patch=nn.Conv2d(3, 6, 2, 2), blocks=blocks, norm=last)
 
 
+def stages() -> nn.Module:
+    """Blocks in stages that are modules of their own, whose last parts put out what they do (VoVNet, GhostNet)."""
+
+    def stage() -> nn.Module:
+        inner = Calls(lambda net, x: net.act(net.conv(x)), conv=conv(4, 4), act=nn.ReLU())
+        return Calls(lambda net, x: net.blocks(x), blocks=nn.Sequential(inner))
+
+    return nn.Sequential(OrderedDict(stem=conv(3, 4), stages=nn.Sequential(stage(), stage()), pool=nn.AvgPool2d(2)))
+
+
+class Bias(nn.Module):
+    """A map that no picture changes, as Swin's table of relative positions."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ones(len(x), 4, 6, 6, dtype=x.dtype)
+
+
+def biased() -> nn.Module:
+    def run(net: Any, x: Tensor) -> Any:
+        x = net.blocks(net.stem(x))
+        return net.fc(x.mean((2, 3))) + net.bias(x).mean()
+
+    parts = {"stem": conv(3, 4), "fc": nn.Linear(4, 2), "bias": Bias()}
+    blocks = nn.Sequential(*(Calls(lambda net, x: x + net.mix(x), mix=conv(4, 4)) for _ in range(2)))
+    return Calls(run, blocks=blocks, **parts)
+
+
+def segments() -> nn.Module:
+    """Ends in maps of the classes, which are no features."""
+    net = nn.Sequential(
+        OrderedDict(stem=conv(3, 4), decoder=nn.Sequential(conv(4, 6), nn.ReLU()), classes=nn.Conv2d(6, 3, 1))
+    )
+    return wrap(net, mean=None, std=None, classes=3)
+
+
+def dense() -> nn.Module:
+    """Its last convolution puts out a part of what its block does (DenseNet)."""
+    part = Calls(lambda net, x: torch.cat([x, net.conv(x)], 1), conv=conv(4, 2))
+    block = Calls(lambda net, x: net.part(x) + 1, part=part)
+    features = nn.Sequential(OrderedDict(stem=conv(3, 4), block=block, norm=nn.BatchNorm2d(6)))
+    return nn.Sequential(OrderedDict(features=features, pool=nn.AdaptiveAvgPool2d(1)))
+
+
 def plain(*tail: nn.Module, inplace: bool = False) -> nn.Module:
     return nn.Sequential(conv(3, 4), nn.MaxPool2d(2), conv(4, 4), nn.BatchNorm2d(4), nn.ReLU(inplace), *tail)
 
@@ -168,7 +211,11 @@ def plain(*tail: nn.Module, inplace: bool = False) -> nn.Module:
         (plain(nn.AdaptiveAvgPool2d(1), conv(4, 2, 1), nn.Flatten()), "4"),
         (nn.Sequential(nn.MaxPool2d(2), nn.Flatten()), "0"),
         (swin(norm=False), "blocks.1"),
-        (swin(norm=True), "norm"),
+        (swin(norm=True), "blocks.1"),  # the norm behind it is its head's
+        (stages(), "stages.1"),
+        (biased(), "blocks.1"),
+        (segments(), "decoder.1"),
+        (dense(), "features.block"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

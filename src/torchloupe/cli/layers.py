@@ -32,7 +32,7 @@ def layers(model: str, **options: Any) -> None:
     4.55 % of its maximum; side of a square of equal area). Dead: share of channels that are non-zero on less than 1 %
     of the pictures.
     """
-    from torchloupe.inspection.layer_table import counted, layer_table
+    from torchloupe.inspection.layer_table import counted, layer_table, reason_of_last
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
@@ -40,13 +40,18 @@ def layers(model: str, **options: Any) -> None:
     studied = study(network, options, console, read=not options["no_data"])
     with console.progress("layers") as tick:
         rows = layer_table(studied, 0 if options["no_data"] else options["pictures"], progress=tick)
+        last = reason_of_last(studied)
     total = sum(p.numel() for p in network.parameters())
     if options["as_json"]:
         least = min((row.images for row in rows if row.dead is not None), default=0)
-        print_result(json.dumps({"parameters": total, "layers": [asdict(row) for row in rows], "pictures": least}))
+        found = None if last is None else {"layer": last[0], "why": last[1]}
+        table = {"parameters": total, "layers": [asdict(row) for row in rows], "pictures": least, "last": found}
+        print_result(json.dumps(table))
         return
     _print(rows, f"{studied.title}: {total:,} parameters")
     where = f"on {counted(rows)} test pictures" if counted(rows) else "unknown without pictures: give --data"
+    if last is not None:
+        print_result(f"\nlast is {last[0]}: {last[1]}.")
     console.say(
         "\nparameters: of a layer and of all in it. "
         f"field: theoretical, effective (pixels; * cut by the picture's edge). dead: {where}."

@@ -1,6 +1,7 @@
 """One forward pass, traced: which layers run, in which order, and the shapes of their outputs."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,8 @@ from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network, run
 from torchloupe.runtime.memory import smaller
 
+BINARY = 2
+"""Classes of a network with one logit."""
 SIDE = 224
 """Side of the example image for a network of unknown input size."""
 
@@ -133,7 +136,7 @@ def trace(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None, until
 def resolve(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"] | None = None) -> str:
     """Return the dotted name of a layer; `first` and `last` are found by one pass of `picture` (grey).
 
-    `first` is the first executed convolution that depends on the image, `last` the last block with a 4-D output.
+    `first` is the first executed convolution that depends on the image, `last` what `last_layer` says.
 
     Raises:
         LayerError: no such layer.
@@ -144,7 +147,7 @@ def resolve(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"] | None
     """
     if layer in ("first", "last") and layer not in dict(model.named_children()):
         shown = example(model) if image is None else placed(model, image[:1])
-        return _first(model, shown) if layer == "first" else _last(trace(model, shown))
+        return _first(model, shown) if layer == "first" else last_layer(model, shown)[0]
     if is_output(model, layer):
         return OUTPUT
     asked = model.get_submodule(layer_name(model, layer))
@@ -155,8 +158,11 @@ def resolve(model: nn.Module, layer: str, image: Float[Tensor, "b c h w"] | None
 def _first(model: nn.Module, image: Tensor) -> str:
     """Find the first convolution to run whose output a picture that is not a number spoils."""
     found: list[str] = []
+    ran = False
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
+        nonlocal ran
+        ran = ran or isinstance(module, nn.Conv2d)
         if isinstance(module, nn.Conv2d) and bool(output.isnan().any()):
             found.append(name)
         return bool(found)
@@ -164,26 +170,100 @@ def _first(model: nn.Module, image: Tensor) -> str:
     with frozen_eval(model), torch.no_grad(), observe(model, see):
         run(model, torch.full_like(image, torch.nan))
     if not found:
-        raise LayerError("the network runs no convolution, so that there is no layer 'first'. Name a layer.")
+        none = "no convolution of the network depends on the picture" if ran else "the network runs no convolution"
+        raise LayerError(f"{none}, so that there is no layer 'first'. Name a layer.")
     return found[0]
 
 
 PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
+WORK = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
+"""Layers that mix channels: what stages are made of."""
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def _last(calls: list[Call]) -> str:
-    ends = {call.storage for call in calls if call.tokens and isinstance(call.module, nn.LayerNorm)}  # a transformer's
-    found = [call for call in calls if call.is_map and not isinstance(call.module, PASSING)]
-    maps = [call for call in found if call.storage not in ends] or found
-    maps = [call for call in maps if "Pool" not in type(call.module).__name__] or maps
-    wide = [call for call in maps if call.sides != (1, 1)] or maps
-    if not wide:
-        raise LayerError("no layer of the network puts out maps, so that there is no layer 'last'. Name a layer.")
-    same = [call for call in wide if call.storage == wide[-1].storage and call.shape == wide[-1].shape]
-    blocks = [
-        c for c in same if next(c.module.children(), None) is not None and not isinstance(c.module, nn.Sequential)
-    ]
-    return (blocks or same)[0].name
+def last_layer(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None) -> tuple[str, str]:
+    """Return the name of the layer `last`, and why it is that one.
+
+    It is the outermost block that holds the last convolution, linear layer or attention with maps, but not the first;
+    where those stand in no block, the last map before the pooling. Its output depends on the picture. Maps of classes,
+    which some networks end in, are none of features.
+
+    Raises:
+        LayerError: no layer puts out maps that depend on the picture.
+
+    >>> from torchloupe.models import build
+    >>> last_layer(build("loupe"))
+    ('layer3.1', "the outermost block with the last convolution ('layer3.1.conv')")
+    """
+    shown = example(model) if image is None else placed(model, image[:1])
+    found = _of_the_picture(model, shown)
+    maps = [c for c in found if c.is_map and not isinstance(c.module, PASSING)]
+    maps = [c for c in maps if "Pool" not in type(c.module).__name__] or maps
+    maps = [c for c in maps if c.sides != (1, 1)] or maps
+    if not maps:
+        raise LayerError(
+            "no layer of the network puts out maps that depend on the picture, so that there is no layer 'last'. "
+            "Name a layer."
+        )
+    work = [c for c in maps if _is_leaf(c) and isinstance(c.module, WORK)]
+    if len(work) > 1 and _gives_classes(model, work[-1], found):
+        head = work.pop().name
+        before = [c.name for c in maps].index(head)
+        maps = [c for c in maps[:before] if not head.startswith(f"{c.name}.")]
+    if not work:
+        return _outermost(maps, maps[-1]).name, "the last that puts out maps"
+    kind = "convolution" if isinstance(work[-1].module, nn.modules.conv._ConvNd) else "linear layer or attention"
+    around = [c for c in maps if _is_block(c) and work[-1].name.startswith(f"{c.name}.")]
+    around = [c for c in around if work[0] is work[-1] or not work[0].name.startswith(f"{c.name}.")]
+    items = [c for c in around if _is_item(model, c.name)]
+    if block := (items or around)[-1:]:
+        return block[0].name, f"the outermost block with the last {kind} ({work[-1].name!r})"
+    rest = [c for c in maps[maps.index(work[-1]) :] if not work[0].name.startswith(f"{c.name}.")] or [work[-1]]
+    return _outermost(rest, rest[-1]).name, f"the last maps behind the last {kind} ({work[-1].name!r})"
+
+
+def _of_the_picture(model: nn.Module, image: Tensor) -> list[Call]:
+    """Return the layers whose output is another for another picture."""
+    one: dict[str, Tensor] = {}
+    other: dict[str, Tensor] = {}
+    for kept, shown in ((one, image), (other, 1 - image if bool((image != 0.5).any()) else image + 0.25)):
+
+        def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor, into: Any = kept) -> None:
+            into.setdefault(name, output)
+
+        with frozen_eval(model), torch.no_grad(), observe(model, see):
+            run(model, laid_out(model, shown.clone()))
+    same = {name for name, output in one.items() if name in other and torch.equal(output, other[name])}
+    calls = trace(model, image)
+    return [call for call in calls if call.name not in same] or calls
+
+
+def _is_leaf(call: Call) -> bool:
+    return next(call.module.children(), None) is None or isinstance(call.module, nn.MultiheadAttention)
+
+
+def _is_block(call: Call) -> bool:
+    return not _is_leaf(call) and type(call.module) not in CONTAINERS
+
+
+def _is_item(model: nn.Module, name: str) -> bool:
+    """Tell whether a module is one of a row of them."""
+    parent, _, own = name.rpartition(".")
+    return own.isdigit() or isinstance(model.get_submodule(parent), CONTAINERS)
+
+
+def _gives_classes(model: nn.Module, call: Call, calls: list[Call]) -> bool:
+    """Tell whether a layer's maps are those of the classes: as many, and no other such layer runs behind it."""
+    behind = calls[[c.name for c in calls].index(call.name) + 1 :]
+    classes = len(model.classes) if isinstance(model, Network) else None
+    as_many = call.channels == classes or (classes == BINARY and call.channels == 1)
+    return as_many and not any(_is_leaf(c) and isinstance(c.module, WORK) for c in behind)
+
+
+def _outermost(calls: list[Call], last: Call) -> Call:
+    """Return the outermost block with the same output as a layer; without any, the first layer with it."""
+    same = [call for call in calls if call.storage == last.storage and call.shape == last.shape]
+    return ([c for c in same if _is_block(c)][-1:] or same)[0]
 
 
 def channel_list(channels: "list[int] | tuple[int, ...] | int | None", count: int, layer: str) -> list[int]:

@@ -6,10 +6,11 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from torchloupe.errors import LayerError
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.receptive import Field, effective_side, noise_images, receptive_fields
-from torchloupe.features.trace import Call, example, trace
+from torchloupe.features.trace import Call, example, last_layer, trace
 from torchloupe.inspection.subject import Subject
 from torchloupe.runtime.progress import Progress
 
@@ -91,6 +92,19 @@ def layer_table(
         return attempt("effective field", name, lambda: effective_side(model, name, noise))
 
     return [_row(name, calls.get(name), fields.get(name), (known or {}).get(name), effective) for name in names]
+
+
+def reason_of_last(studied: Subject) -> tuple[str, str] | None:
+    """Return the name of the layer `last` and why it is that one; None where no layer is.
+
+    >>> from torch import nn
+    >>> reason_of_last(Subject(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())))
+    ('1', "the last maps behind the last convolution ('0')")
+    """
+    try:
+        return last_layer(studied.model)
+    except LayerError:
+        return None
 
 
 def counted(rows: Sequence[LayerRow]) -> str:
