@@ -228,6 +228,7 @@ def test_layers_in_the_order_in_which_they_run(run: Run, home: Path) -> None:
     ended = run("layers", home / "run")
     lines = ended.out.splitlines()
     assert ended.code == 0 and lines[0] == "run: 1,078 parameters" and "6 test pictures" in ended.err
+    assert "last is layer3.1: the outermost block with the last convolution" in ended.err
     names = [re.split(r"\s{2,}", line)[0] for line in lines[3:]]
     assert names[:3] == ["conv1", "pool1", "bn1"] and names[-2:] == ["pool", "fc"]
     assert names.index("layer1.0") < names.index("layer1") < names.index("layer2.0.conv")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from nets import Calls
 from torchloupe.errors import DataError
-from torchloupe.features.receptive import effective_side, receptive_fields
+from torchloupe.features.receptive import effective_side, effective_sides, receptive_fields
 
 Step = tuple[int, int, int, int]
 """Kernel, stride, padding, dilation along one axis."""
@@ -247,3 +247,77 @@ def test_nothing_runs_after_the_layers_that_are_asked_for() -> None:
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), Loud())
     assert receptive_fields(net, 9, ["0"])["0"].size == (3, 3)
+
+
+def wide(net: nn.Module) -> nn.Module:
+    return net.double().eval()
+
+
+class Crooked(nn.Module):
+    """Pads its rows by how wide the picture is, so that a strip is another picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(nn.functional.pad(x, (0, 0, x.shape[3] // 25, 0)))
+        return out
+
+
+LARGE_NETS = {
+    "uneven kernels, strides and dilations": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, (5, 3), (2, 1), (2, 0)),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 4, (1, 7), dilation=(1, 3), padding=(0, 9)),
+        nn.ZeroPad2d((0, 1, 1, 2)),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.Conv2d(4, 96, 3, stride=3),
+    ),
+    "channels last inside": lambda: nn.Sequential(
+        nn.Conv2d(3, 60, 4, 4), Order(), nn.LayerNorm(60), nn.Linear(60, 30), nn.ReLU(inplace=True)
+    ),
+    "one size only": lambda: nn.Sequential(
+        nn.Conv2d(3, 2, 5, 4), nn.AvgPool2d(5), nn.Flatten(), nn.Linear(2 * 5 * 4, 3)
+    ),
+    "another in a strip": Crooked,
+}
+
+
+class Order(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("name", LARGE_NETS)
+def test_a_strip_tells_what_the_whole_picture_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = wide(LARGE_NETS[name]())
+    quick = receptive_fields(net, (113, 99))
+    monkeypatch.setattr("torchloupe.features.receptive.STRIP", 10_000)
+    whole = receptive_fields(net, (113, 99))
+    assert quick.keys() == whole.keys() and whole
+    for layer, field in whole.items():
+        assert torch.equal(quick[layer].rows, field.rows) and torch.equal(quick[layer].columns, field.columns), layer
+
+
+def test_rows_are_looked_for_in_a_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            widths.extend([min(x.shape[2:])] * len(x))
+            return super().forward(x)
+
+    receptive_fields(wide(nn.Sequential(Watched(3, 2, 3))), 128)
+    assert 2 * 128 <= widths.count(32) < 2.5 * 128 and widths.count(128) < 40
+
+
+def test_effective_fields_of_many_layers_are_those_of_each() -> None:
+    net = wide(
+        nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, groups=2), nn.Flatten(), nn.Linear(4 * 35, 2)
+        )
+    )
+    x = random(2, 1, 9, 11)
+    names = [name for name, _ in net.named_children()]
+    assert effective_sides(net, names, x) == pytest.approx({name: effective_side(net, name, x) for name in names})

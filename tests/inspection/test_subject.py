@@ -308,13 +308,13 @@ def test_what_is_refused_leaves_the_rest_of_the_table(monkeypatch: pytest.Monkey
     refused: list[str] = []
 
     def attempt(what: str, layer: str, make: Any) -> Any:
-        if what in ("health", "effective field"):
+        if what in ("health", "effective fields"):
             refused.append(layer)
             return None
         return make()
 
     rows = layer_table(Subject(network(), dataset()), 6, layers=["stem"], attempt=attempt)
-    assert refused == ["all", "stem"] and rows[0].dead is rows[0].effective_field is None and rows[0].field == (3, 5)
+    assert refused == ["all", "all"] and rows[0].dead is rows[0].effective_field is None and rows[0].field == (3, 5)
 
 
 def test_the_table_counts_dead_channels_on_so_many_pictures() -> None:

@@ -29,8 +29,8 @@ def layers(model: str, **options: Any) -> None:
     """List the layers of MODEL in the order in which they run.
 
     Receptive fields in pixels: theoretical (what a position can see) and effective (where its gradient is at least
-    4.55 % of its maximum; side of a square of equal area). Dead: share of channels that are non-zero on less than 1 %
-    of the pictures.
+    4.55 % of its maximum; side of a square of equal area; not measured for layers that work on each position alone).
+    Dead: share of channels that are non-zero on less than 1 % of the pictures.
     """
     from torchloupe.inspection.layer_table import counted, layer_table, reason_of_last
     from torchloupe.runtime.device import pick_device
@@ -51,9 +51,9 @@ def layers(model: str, **options: Any) -> None:
     _print(rows, f"{studied.title}: {total:,} parameters")
     where = f"on {counted(rows)} test pictures" if counted(rows) else "unknown without pictures: give --data"
     if last is not None:
-        print_result(f"\nlast is {last[0]}: {last[1]}.")
+        console.say(f"\nlast is {last[0]}: {last[1]}.")
     console.say(
-        "\nparameters: of a layer and of all in it. "
+        "parameters: of a layer and of all in it. "
         f"field: theoretical, effective (pixels; * cut by the picture's edge). dead: {where}."
     )
 
@@ -77,9 +77,10 @@ def _cell(row: "LayerRow", name: str) -> str:
     if name == "parameters":
         return f"{row.parameters:,}" if row.parameters else ""
     if name == "field":
-        if row.field is None or row.effective_field is None:
+        if row.field is None:
             return ""
-        return f"{max(row.field)}{'*' if row.clipped else ''}, {row.effective_field:.0f}"
+        effective = "" if row.effective_field is None else f", {row.effective_field:.0f}"
+        return f"{max(row.field)}{'*' if row.clipped else ''}{effective}"
     if name == "dead":
         return "–" if row.dead is None else f"{row.dead:.0%}"
     return str(getattr(row, name))

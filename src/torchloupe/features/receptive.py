@@ -3,9 +3,11 @@
 A pixel that is not a number makes every feature that depends on it not a number (0 · NaN is NaN as well). So the whole
 network runs once for each edge that is asked for, and the answer is exact for every position, strides, odd sizes,
 padding, dilation and the picture's own edges included. A layer that mixes all positions (GroupNorm, a linear layer)
-truly sees the whole picture.
+truly sees the whole picture. Rows are looked for in a narrow strip of a large picture, and columns likewise, where
+the network takes one and what is found is the same in the whole picture for lines at its edges and in its middle.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,13 +16,24 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from torchloupe.errors import LayerError, ModelError
-from torchloupe.features.hooks import activations, frozen_eval, maps_of, observe
-from torchloupe.features.trace import at_once, example, placed
+from torchloupe.errors import ForwardError, LayerError, ModelError
+from torchloupe.features.hooks import activations, frozen_eval, maps_of, observe, one_at_a_time
+from torchloupe.features.trace import at_once, example, placed, trace
+from torchloupe.models.layout import laid_out
 from torchloupe.models.network import check_images, run
+from torchloupe.runtime.device import at_least_float32
 
 EFFECTIVE = 1 - 0.9545
 """A pixel counts if its influence is at least this share of the strongest (Luo et al. 2016)."""
+
+
+IMAGE_AXES = 4
+STRIP = 32
+"""Width in pixels of the strip in which rows are looked for, and height of that for columns."""
+LARGE = 3
+"""A strip pays in pictures of so many times its width."""
+TRIED = (0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0)
+"""Lines, as shares of the picture, that a strip is compared with the whole picture for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +95,7 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, dict[str, Field | None]]] = WeakK
 def _fields(model: nn.Module, image: Tensor, layers: list[str] | None) -> dict[str, Field | None]:
     """Find the fields of layers (or of all); None for one that seems to see nothing or does not run."""
     height, width = image.shape[2:]
-    edges = {axis: _reached(model, image, axis, layers) for axis in (2, 3)}
+    edges = {axis: _in_a_strip(model, image, axis, layers) or _reached(model, image, axis, layers) for axis in (2, 3)}
     fields: dict[str, Field | None] = dict.fromkeys(layers or edges[2])
     for name in edges[2]:
         rows, columns = (_ranges(edges[axis][name]) for axis in (2, 3))
@@ -91,16 +104,48 @@ def _fields(model: nn.Module, image: Tensor, layers: list[str] | None) -> dict[s
     return fields
 
 
-def _reached(model: nn.Module, image: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor]:
-    """Return for every layer which of its lines depend on which line of the picture: `[lines of picture, lines]`."""
-    n = image.shape[axis]
+def _in_a_strip(model: nn.Module, image: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor] | None:
+    """Return what `_reached` does, found in a strip of the picture; None where that differs or does not pay."""
+    n, across = image.shape[axis], 5 - axis
+    if image.shape[across] < LARGE * STRIP:
+        return None
+    lines = sorted({round(share * (n - 1)) for share in TRIED})
+    order = {call.name: call.last_axis for call in trace(model, image) if len(call.shape) == IMAGE_AXES}
+    try:
+        found = _reached(model, image.narrow(across, 0, STRIP), axis, layers, order=order)
+    except ForwardError:  # it takes no strip
+        return None
+    whole = _reached(model, image, axis, layers, lines)
+    same = found.keys() == whole.keys() and all(
+        torch.equal(found[name][lines], reached) for name, reached in whole.items()
+    )
+    return found if same else None
+
+
+def _reached(
+    model: nn.Module,
+    image: Tensor,
+    axis: int,
+    layers: list[str] | None,
+    wanted: list[int] | None = None,
+    order: dict[str, bool] | None = None,
+) -> dict[str, Tensor]:
+    """Return for every layer which of its lines depend on which line of the picture: `[lines of picture, lines]`.
+
+    `wanted`: of these lines of the picture only. `order`: whether a layer's maps have channels on the last axis, where
+    that is known; a strip has not the proportions to tell.
+    """
+    wanted = list(range(image.shape[axis])) if wanted is None else wanted
     found: dict[str, list[Tensor]] = {}
     seen: set[str] = set()
 
     def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
         if name in seen or (layers is not None and name not in layers):
             return False
-        maps = maps_of(output, module, len(spoiled), image.shape[2:])
+        if order is not None and name in order and output.ndim == IMAGE_AXES and len(output) == len(spoiled):
+            maps: Tensor | None = output.permute(0, 3, 1, 2) if order[name] else output
+        else:
+            maps = maps_of(output, module, len(spoiled), image.shape[2:])
         if maps is None:
             return False
         seen.add(name)
@@ -110,8 +155,8 @@ def _reached(model: nn.Module, image: Tensor, axis: int, layers: list[str] | Non
 
     batch = max(1, at_once(model, layers[0] if layers and len(layers) == 1 else "", image) // 2)
     with frozen_eval(model), torch.no_grad():
-        for start in range(0, n, batch):
-            lines = torch.arange(start, min(n, start + batch), device=image.device)
+        for start in range(0, len(wanted), batch):
+            lines = torch.tensor(wanted[start : start + batch], device=image.device)
             spoiled = image.repeat(len(lines), 1, 1, 1)
             spoiled.movedim(axis, 1)[torch.arange(len(lines)), lines] = torch.nan
             seen.clear()
@@ -155,12 +200,48 @@ def effective_side(model: nn.Module, layer: str, images: Float[Tensor, "b c h w"
     with frozen_eval(model):
         try:
             features = activations(model, layer, x)
-        except LayerError:
+        except (LayerError, ForwardError):
             raise
         except ModelError:  # no gradient: the layer lies apart from the picture
             return 0.0
-        middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2].sum()
-        (signal,) = torch.autograd.grad(middle, x, allow_unused=True)
+        return _side(features, x)
+
+
+def effective_sides(model: nn.Module, layers: Sequence[str], images: Float[Tensor, "b c h w"]) -> dict[str, float]:
+    """Return `effective_side` of many layers, by one forward pass for all of them; left out is what has no maps.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU(), nn.Conv2d(1, 1, 3))
+    >>> both = effective_sides(net, ["0", "2"], x := torch.rand(1, 1, 9, 9))
+    >>> both == {name: effective_side(net, name, x) for name in both}
+    True
+    """
+    check_images(images)
+    x = placed(model, images).clone().requires_grad_()
+    if one_at_a_time(model, x[:1]):
+        return {layer: effective_side(model, layer, images) for layer in layers}
+    kept: dict[str, Tensor] = {}
+    waiting = set(layers)
+
+    def see(name: str, module: nn.Module, before: Tensor | None, output: Tensor) -> bool:
+        if name in waiting:
+            waiting.remove(name)
+            maps = maps_of(output, module, len(images), images.shape[2:])
+            if maps is not None:  # what runs on may change it in place
+                kept[name] = at_least_float32(maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2].clone())
+        return not waiting
+
+    with frozen_eval(model):
+        with observe(model, see):
+            run(model, laid_out(model, x.clone()))
+        return {name: _side(kept[name][:, :, None, None], x) for name in layers if name in kept}
+
+
+def _side(features: Tensor, x: Tensor) -> float:
+    """Return the side of what the middle position of features sees in the images that they were made of."""
+    if not features.requires_grad:
+        return 0.0
+    middle = features[:, :, features.shape[2] // 2, features.shape[3] // 2].sum()
+    (signal,) = torch.autograd.grad(middle, x, retain_graph=True, allow_unused=True)
     influence = torch.zeros(1) if signal is None else signal.abs().mean((0, 1))
     if not bool(influence.any()):
         return 0.0

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchloupe.errors import LayerError
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.features.hooks import OUTPUT
-from torchloupe.features.receptive import Field, effective_side, noise_images, receptive_fields
+from torchloupe.features.receptive import Field, effective_sides, noise_images, receptive_fields
 from torchloupe.features.trace import Call, example, last_layer, trace
 from torchloupe.inspection.subject import Subject
 from torchloupe.runtime.progress import Progress
@@ -87,11 +87,32 @@ def layer_table(
     known = attempt("health", "all", lambda: _health(studied, names, images, progress)) if images else None
     fields = attempt("receptive fields", "all", lambda: receptive_fields(model, sides, wanted)) or {}
     noise = noise_images(sides, colors=int(gray.shape[1]))
+    growing = _growing([calls[name] for name in names if name in calls and name in fields], layers is None)
+    effective = attempt("effective fields", "all", lambda: effective_sides(model, list(growing.values()), noise)) or {}
 
-    def effective(name: str) -> float | None:
-        return attempt("effective field", name, lambda: effective_side(model, name, noise))
+    def side(name: str) -> float | None:
+        return effective.get(growing.get(name, ""))
 
-    return [_row(name, calls.get(name), fields.get(name), (known or {}).get(name), effective) for name in names]
+    return [_row(name, calls.get(name), fields.get(name), (known or {}).get(name), side) for name in names]
+
+
+def _is_wide(kernel: object) -> bool:
+    return kernel not in (1, (1, 1))
+
+
+def _growing(calls: Sequence[Call], leave_out: bool) -> dict[str, str]:
+    """Return layer -> the one with the same output that its effective field is measured at.
+
+    Left out of a whole table are layers that work on each position alone: they see what the layer before them does.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    found = {}
+    for call in calls:
+        leaf = next(call.module.children(), None) is None
+        if leave_out and leaf and not _is_wide(getattr(call.module, "kernel_size", 1)) and len(calls) > 1:
+            continue
+        found[call.name] = first.setdefault((call.storage, call.shape), call.name)
+    return found
 
 
 def reason_of_last(studied: Subject) -> tuple[str, str] | None:
