@@ -159,6 +159,17 @@ def stages() -> nn.Module:
     return nn.Sequential(OrderedDict(stem=conv(3, 4), stages=nn.Sequential(stage(), stage()), pool=nn.AvgPool2d(2)))
 
 
+class Padded(nn.Conv2d):
+    """A convolution with a part of its own (EfficientNet's)."""
+
+    def __init__(self, channels: int, out: int, kernel: int) -> None:
+        super().__init__(channels, out, kernel)
+        self.padding_of_its_own = nn.ZeroPad2d((0, 1, 0, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.padding_of_its_own(x))
+
+
 class Bias(nn.Module):
     """A map that no picture changes, as Swin's table of relative positions."""
 
@@ -216,6 +227,7 @@ def plain(*tail: nn.Module, inplace: bool = False) -> nn.Module:
         (biased(), "blocks.1"),
         (segments(), "decoder.1"),
         (dense(), "features.block"),
+        (nn.Sequential(OrderedDict(a=Padded(3, 4, 3), b=Padded(4, 4, 3), c=nn.ReLU(), d=nn.AvgPool2d(2))), "c"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

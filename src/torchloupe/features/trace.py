@@ -205,7 +205,7 @@ def last_layer(model: nn.Module, image: Float[Tensor, "b c h w"] | None = None) 
             "no layer of the network puts out maps that depend on the picture, so that there is no layer 'last'. "
             "Name a layer."
         )
-    work = [c for c in maps if _is_leaf(c) and isinstance(c.module, WORK)]
+    work = [c for c in maps if isinstance(c.module, WORK)]
     if len(work) > 1 and _gives_classes(model, work[-1], found):
         head = work.pop().name
         before = [c.name for c in maps].index(head)
@@ -238,12 +238,17 @@ def _of_the_picture(model: nn.Module, image: Tensor) -> list[Call]:
     return [call for call in calls if call.name not in same] or calls
 
 
-def _is_leaf(call: Call) -> bool:
-    return next(call.module.children(), None) is None or isinstance(call.module, nn.MultiheadAttention)
+def is_leaf(call: Call) -> bool:
+    """Tell whether a layer has no parts of its own; a convolution with its padding beside it has none.
+
+    >>> is_leaf(trace(nn.Sequential(nn.Conv2d(3, 8, 3)), torch.zeros(1, 3, 5, 5))[0])
+    True
+    """
+    return next(call.module.children(), None) is None or isinstance(call.module, WORK)
 
 
 def _is_block(call: Call) -> bool:
-    return not _is_leaf(call) and type(call.module) not in CONTAINERS
+    return not is_leaf(call) and type(call.module) not in CONTAINERS
 
 
 def _is_item(model: nn.Module, name: str) -> bool:
@@ -257,7 +262,7 @@ def _gives_classes(model: nn.Module, call: Call, calls: list[Call]) -> bool:
     behind = calls[[c.name for c in calls].index(call.name) + 1 :]
     classes = len(model.classes) if isinstance(model, Network) else None
     as_many = call.channels == classes or (classes == BINARY and call.channels == 1)
-    return as_many and not any(_is_leaf(c) and isinstance(c.module, WORK) for c in behind)
+    return as_many and not any(isinstance(c.module, WORK) for c in behind)
 
 
 def _outermost(calls: list[Call], last: Call) -> Call:

@@ -10,7 +10,7 @@ from torchloupe.errors import LayerError
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.receptive import Field, effective_sides, noise_images, receptive_fields
-from torchloupe.features.trace import Call, example, last_layer, trace
+from torchloupe.features.trace import Call, example, is_leaf, last_layer, trace
 from torchloupe.inspection.subject import Subject
 from torchloupe.runtime.progress import Progress
 
@@ -108,8 +108,7 @@ def _growing(calls: Sequence[Call], leave_out: bool) -> dict[str, str]:
     first: dict[tuple[object, ...], str] = {}
     found = {}
     for call in calls:
-        leaf = next(call.module.children(), None) is None
-        if leave_out and leaf and not _is_wide(getattr(call.module, "kernel_size", 1)) and len(calls) > 1:
+        if leave_out and is_leaf(call) and not _is_wide(getattr(call.module, "kernel_size", 1)) and len(calls) > 1:
             continue
         found[call.name] = first.setdefault((call.storage, call.shape), call.name)
     return found
