@@ -31,7 +31,7 @@ from torchloupe.runs.config import read_config
 from torchloupe.runs.folder import check_free, is_begun, read_environment, to_go_on_with
 from torchloupe.runs.metrics import read_metrics
 from torchloupe.runs.request import requested
-from torchloupe.runs.results import Figures, at_chance, figures_of, read_figures, write_verdict
+from torchloupe.runs.results import Figures, at_chance, figures_of, read_figures, write_results
 from torchloupe.runs.summary import finish
 from torchloupe.runs.writing import writing, writing_new
 from torchloupe.runtime.checks import is_object, is_text
@@ -250,7 +250,7 @@ def test(
     network = loaded.network.to(pick_device(device))
     evaluation, figures = measure(network, dataset, name=word, tta=tta, batch=batch, progress=progress)
     folder = Path(word)
-    write_verdict(folder, evaluation, dataset.test, f"{loaded.title} on {dataset.name} (test)", figures.to_json())
+    write_results(folder, evaluation, dataset.test, f"{loaded.title} on {dataset.name} (test)", figures.to_json())
     return Evaluated(evaluation, figures, folder)
 
 

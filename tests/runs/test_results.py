@@ -10,7 +10,7 @@ import torch
 
 from torchloupe.data.dataset import Split
 from torchloupe.evaluation.accuracy import Evaluation, judge
-from torchloupe.runs.results import cell, figures_of, write_confusion, write_predictions, write_verdict
+from torchloupe.runs.results import cell, figures_of, write_confusion, write_predictions, write_results
 
 CLASSES = ("cat", 'a "dog", or\n two', "ünï <b>")
 N = 40
@@ -75,7 +75,7 @@ def test_a_cell_neither_steers_a_terminal_nor_runs_in_a_spreadsheet() -> None:
 
 def test_all_files_are_written_and_stay_the_same(tmp_path: Path, evaluation: Evaluation, split: Split) -> None:
     for name in ("a", "b"):
-        write_verdict(tmp_path / name, evaluation, split, "$t$ on <x>", figures_of(evaluation).to_json())
+        write_results(tmp_path / name, evaluation, split, "$t$ on <x>", figures_of(evaluation).to_json())
     made = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
     assert set(made) == {"test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png"}
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
@@ -83,10 +83,10 @@ def test_all_files_are_written_and_stay_the_same(tmp_path: Path, evaluation: Eva
 
 
 def test_an_old_sheet_of_mistakes_does_not_outlive_them(tmp_path: Path, evaluation: Evaluation, split: Split) -> None:
-    write_verdict(tmp_path, evaluation, split, "t", {})
+    write_results(tmp_path, evaluation, split, "t", {})
     assert (tmp_path / "mistakes.png").exists()
     perfect = judge(torch.eye(3)[evaluation.labels].clamp_min(1e-6).log(), evaluation.labels, CLASSES)
-    write_verdict(tmp_path, perfect, split, "t", {})
+    write_results(tmp_path, perfect, split, "t", {})
     assert not (tmp_path / "mistakes.png").exists()
 
 
@@ -98,5 +98,5 @@ def test_the_figures_come_last_so_that_where_they_are_the_rest_is(
 
     monkeypatch.setattr("torchloupe.runs.results.save_figure", died)
     with pytest.raises(KeyboardInterrupt):
-        write_verdict(tmp_path, evaluation, split, "t", {})
+        write_results(tmp_path, evaluation, split, "t", {})
     assert (tmp_path / "predictions.csv").exists() and not (tmp_path / "test.json").exists()

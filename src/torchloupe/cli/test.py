@@ -51,7 +51,7 @@ OUT_HELP = (
 def test(model: str, **options: Any) -> None:
     """Test MODEL: loss, accuracy, per class, confusion, calibration, the most confident mistakes."""
     from torchloupe.inspection.places import results_folder
-    from torchloupe.runs.results import write_verdict
+    from torchloupe.runs.results import write_results
 
     console = Console(options["quiet"] or options["as_json"])
     loaded = open_named(model, options)
@@ -75,7 +75,7 @@ def test(model: str, **options: Any) -> None:
     other, origin = _other(loaded, dataset, figures, options["data"]), loaded.network.origin
     word = origin.word if origin else ""
     folder = options["out"] or results_folder(loaded.run, word, loaded.title, split=options["split"], other=other)
-    write_verdict(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
+    write_results(folder, evaluation, split, f"{loaded.title} on {dataset.name} ({options['split']})", figures)
     if options["as_json"]:
         print_result(json.dumps(figures))
     elif options["quiet"]:

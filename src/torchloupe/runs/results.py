@@ -28,7 +28,7 @@ from torchloupe.runtime.checks import (
 from torchloupe.runtime.files import LONGEST_PATH, atomic_write, read_json, write_json
 
 FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png")
-"""What `write_verdict` writes; no `mistakes.png` where there are none."""
+"""What `write_results` writes; no `mistakes.png` where there are none."""
 MISTAKES = 32
 FORMULA = "=+-@"
 """What a spreadsheet takes for the beginning of a formula."""
@@ -216,7 +216,7 @@ def cell(text: str) -> str:
     return f"'{plain}" if first in FORMULA and first and not NUMBER.fullmatch(plain) else plain
 
 
-def write_verdict(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:
+def write_results(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:
     """Write all files of a test; `figures` goes to test.json as it is, last: where that is, the others are."""
     write_predictions(folder / "predictions.csv", evaluation, split.names)
     write_confusion(folder / "confusion.csv", evaluation)

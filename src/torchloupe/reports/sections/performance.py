@@ -21,7 +21,7 @@ from torchloupe.reports.contents import Mistake, Performance
 from torchloupe.reports.html.charts import line_chart, thinned
 from torchloupe.runs.folder import read_environment
 from torchloupe.runs.metrics import how_measured, read_metrics, training_seconds, with_a
-from torchloupe.runs.results import cell, figures_of, read_figures, write_verdict
+from torchloupe.runs.results import cell, figures_of, read_figures, write_results
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.progress import Progress
 
@@ -102,7 +102,7 @@ def performance(studied: Subject, images: int, progress: Progress | None = None)
     ).to_json()
     for folder in _written(studied, whole=tested is split):
         with suppress(OSError, ResourceError):
-            write_verdict(folder, evaluation, tested, f"{studied.title} on {dataset.name}", figures)
+            write_results(folder, evaluation, tested, f"{studied.title} on {dataset.name}", figures)
             break
     confusion = tuple(map(tuple, evaluation.confusion.tolist()))
     return Performance(figures, evaluation.classes, confusion, _mistaken(evaluation, tested, chosen), measured=True)
