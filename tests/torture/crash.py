@@ -39,7 +39,7 @@ def cached(work: Callable[[], Any], home: Path) -> Callable[[], Any]:
     def call() -> Any:
         import os
 
-        decoded, own = home / "cache", Path(f"{Path.cwd()}.cache")
+        decoded, own = home / "cache", home / f"cache-of-{Path.cwd().name}"
         if not decoded.exists():
             own = decoded
         elif not own.exists():
