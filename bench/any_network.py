@@ -199,7 +199,8 @@ class _HiddenRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return grads[0] * (ctx.saved_tensors[0] > 0)
+        slope: Tensor = ctx.saved_tensors[0] > 0
+        return grads[0] * slope
 
 
 def _relu(x: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ def odd_networks() -> Iterator[tuple[str, Make]]:
         "bfloat16": lambda: Odd.plain(nn.BatchNorm2d).bfloat16(),
         "half": lambda: Odd.plain(nn.BatchNorm2d).half(),
         "double": lambda: Odd.plain(nn.BatchNorm2d).double(),
-        "sigmoid at the end": lambda: nn.Sequential(*Odd.plain(nn.BatchNorm2d), nn.Sigmoid()),
+        "sigmoid at the end": lambda: nn.Sequential(*Odd.plain(nn.BatchNorm2d).children(), nn.Sigmoid()),
         "weight_norm": lambda: nn.Sequential(
             nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3)),
             nn.ReLU(),
@@ -358,14 +359,16 @@ def walked(net: Network, layer: str, x: Tensor, maps: Tensor, at: tuple[int, int
             setattr(twin.get_submodule(parent) if parent else twin.bare, own, Replaced(guided))
     x = x.clone().requires_grad_()
     value = element(output_of(twin, layer, x), maps, *at)
-    names, waiting, seen = set(), [value.grad_fn], {None}
+    names: set[str] = set()
+    waiting: list[Any] = [value.grad_fn]
+    seen: set[Any] = {None}
     while waiting:
         node = waiting.pop()
         if node in seen:
             continue
         seen.add(node)
-        names.add(node.name())  # type: ignore[union-attr]
-        waiting += [n for n, _ in node.next_functions]  # type: ignore[union-attr]
+        names.add(node.name())
+        waiting += [n for n, _ in node.next_functions]
     if any(name.startswith(OTHER) for name in names):
         return None
     (slope,) = torch.autograd.grad(value, x)
@@ -379,8 +382,8 @@ def check(net: Network, method: str, layer: str, shape: tuple[int, int, int]) ->
     if method == "filters":
         found = call(net, "first").weight
         weight = next(m for m in net.modules() if isinstance(m, nn.Conv2d)).weight
-        first = net.get_submodule(call(net, "first").layer)
-        assert close(found, first.weight.detach()) and found.shape == first.weight.shape, "not the weights"
+        first: Any = net.get_submodule(call(net, "first").layer)
+        assert found.shape == first.weight.shape and close(found, first.weight.detach()), "not the weights"
         return "right" if first.weight.shape == weight.shape else "right, weakly"
     maps = torchloupe.feature_maps(net, layer, x).maps
     at = (0, maps.shape[2] // 2, maps.shape[3] // 2)
@@ -403,7 +406,7 @@ def check(net: Network, method: str, layer: str, shape: tuple[int, int, int]) ->
         assert set(found.index[0].tolist()) == set(each.topk(2).indices.tolist()), "others are stronger"
         return "right"
     if method in ("gradient", "deconvnet", "guided"):
-        options = {"channels": [at[0]], "each": True, "position": at[1:], "randomized": False}
+        options: dict[str, Any] = {"channels": [at[0]], "each": True, "position": at[1:], "randomized": False}
         found = call(net, layer, x[:1], **options).signal[0]
         assert found.isfinite().all(), "not finite"
         if method == "gradient":
@@ -424,11 +427,11 @@ def check(net: Network, method: str, layer: str, shape: tuple[int, int, int]) ->
 
 def _optimised(method: str, call: Any, net: Network, layer: str, x: Tensor) -> str:
     def made() -> Tensor:
-        if method == "invert":
-            return call(net, layer, x[:1], steps=2).pictures
         if method == "maximize":
-            return call(net, layer, channels=[0], steps=2).pictures
-        return call(net, layer, x[:1], octaves=1, steps=2).pictures
+            pictures: Tensor = call(net, layer, channels=[0], steps=2).pictures
+        else:
+            pictures = call(net, layer, x[:1], steps=2, **({} if method == "invert" else {"octaves": 1})).pictures
+        return pictures
 
     one, two = made(), made()
     assert torch.equal(one, two), "another image for the same seed"

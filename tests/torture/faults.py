@@ -15,6 +15,9 @@ from torture.disk import ERRORS, Disk, fail
 from torture.tally import Tally
 from torture.work import broken, digests, leftovers, pictures, reported, resumed, shown, training
 
+SIZES = (128, 16, 64, 256, 512)
+"""Of disks that are full, in KiB."""
+
 
 def faults(home: Path, count: int, seed: int = 0) -> Iterator[Tally]:
     """Let each operation of a training, a report and a picture fail; `count`: of each at most so many, by seed."""
@@ -23,7 +26,7 @@ def faults(home: Path, count: int, seed: int = 0) -> Iterator[Tally]:
     run = trained(home, data)
     for name, work in (("report", reported()), ("picture", shown())):
         yield _each(home, name, cached(work, home), run, count, seed)
-    yield from _full(home, data, run)
+    yield from _full(home, data, run, count)
 
 
 def _each(
@@ -73,7 +76,7 @@ def _unsaid(ended: Ended) -> list[str]:
     return [] if ended.code == 5 and ended.sentence else [f"exit {ended.code}: {ended.last}"]
 
 
-def _full(home: Path, data: Path, run: Path) -> Iterator[Tally]:
+def _full(home: Path, data: Path, run: Path, count: int) -> Iterator[Tally]:
     """Do the work on disks of a few sizes that are too small, where this machine lets one be mounted."""
     tally = Tally("a full disk (tmpfs of 16 to 512 KiB)")
     for name, work, given in (
@@ -82,7 +85,7 @@ def _full(home: Path, data: Path, run: Path) -> Iterator[Tally]:
         ("picture", cached(shown(), home), run),
     ):
         used = 0 if given is None else sum(path.stat().st_size + 4096 for path in given.rglob("*"))
-        for free in (16, 64, 128, 256, 512):
+        for free in SIZES[: -(-count // 3)]:
             with _mounted(home / f"full-{name}-{free}", used + free * 1024) as place:
                 if place is None:
                     return
