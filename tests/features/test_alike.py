@@ -17,12 +17,13 @@ from torchloupe.evaluation.accuracy import predict
 from torchloupe.evaluation.channels import health
 from torchloupe.evaluation.duplicates import nearest
 from torchloupe.features.feature_maps import feature_maps
-from torchloupe.features.hooks import activations, frozen_eval, one_at_a_time
+from torchloupe.features.hooks import activations, frozen_eval, intervene, one_at_a_time
 from torchloupe.features.top_examples import top_examples
 from torchloupe.inspection.catalog import METHODS
 from torchloupe.inspection.result import tensors_of
 from torchloupe.inspection.run import run
 from torchloupe.models import build
+from torchloupe.models.network import wrap
 from torchloupe.synthesis.dream import dream
 from torchloupe.synthesis.invert import invert
 
@@ -199,3 +200,25 @@ def test_which_networks_see_one_picture_at_a_time() -> None:
     for net in (fixed, head, chancy(), Calls(lambda _, x: x / len(x))):
         assert one_at_a_time(net, images(1))
     assert predict(fixed.eval(), bytes_of()).shape == (4, 2)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_every_pass_begins_alike_be_the_network_wrapped_or_not(wrapped: bool) -> None:
+    def forward(net: Any, x: Tensor) -> Any:
+        net.passes += 1
+        return net.fc(F.dropout(net.conv(x) * net.passes, 0.5, training=True).mean((2, 3)))
+
+    bare = Calls(forward, conv=nn.Conv2d(3, 4, 3), fc=nn.Linear(4, 2)).eval()
+    bare.passes = 0  # type: ignore[assignment]
+    net = wrap(bare, mean=None, std=None, classes=2) if wrapped else bare
+    with frozen_eval(net):
+        inner = [activations(net, "fc", images(2)) for _ in range(3)]
+        outer = [activations(net, "output", images(2)) for _ in range(2)]
+    assert all(torch.equal(one, inner[0]) for one in (*inner, *outer))
+
+
+def test_an_intervention_is_at_the_first_call_of_each_pass_of_a_wrapped_network() -> None:
+    net = wrap(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), mean=None, std=None, classes=2)
+    with frozen_eval(net), intervene(net, "0", lambda output, module: torch.zeros_like(output)):
+        first, second = (net.raw(images(1, 2)) for _ in range(2))
+    assert torch.equal(first, second)

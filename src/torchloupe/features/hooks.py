@@ -105,8 +105,8 @@ def _alike(model: nn.Module) -> Iterator[None]:
         reseed()
 
     handle = None
-    if not isinstance(model, torch.jit.ScriptModule):
-        handle = model.register_forward_pre_hook(_this_thread_only(begin))
+    if not isinstance(bare, torch.jit.ScriptModule):  # the bare network: looks at inner layers call it alone
+        handle = bare.register_forward_pre_hook(_this_thread_only(begin))
     try:
         reseed()
         yield
@@ -237,7 +237,7 @@ def intervene(model: nn.Module, layer: str, change: Callable[[Tensor, nn.Module]
     module = model.get_submodule(layer_name(model, layer))
     with exclusive(model):
         handles = [
-            model.register_forward_pre_hook(_this_thread_only(begin)),
+            (model.bare if isinstance(model, Network) else model).register_forward_pre_hook(_this_thread_only(begin)),
             module.register_forward_hook(_this_thread_only(hook)),
         ]
         try:
