@@ -1,6 +1,6 @@
 """What a torture attempt may do and must not: one guarded call, its verdict, and the folder where the fallen lie.
 
-An attempt survives if it works, or ends in a LoupeError or an exit code of 2 to 5 with one printable sentence. It falls
+An attempt survives if it works, or ends in a LoupeError or an exit code of 2 to 6 with one printable sentence. It falls
 by a traceback, by exit code 1, by the canary, by more seconds of the processor than `SECONDS` (not of the clock: other
 processes slow that), or by more memory than `ROOM`.
 """
@@ -119,7 +119,7 @@ def command(*words: str) -> int:
         cli._explain = explain
     said = err.getvalue()
     detail = "\n".join([f"torchloupe {' '.join(words)}", said, *met])
-    assert isinstance(code, int) and code in (0, 2, 3, 4, 5), f"exit code {code}\n{detail}"
+    assert isinstance(code, int) and code in (0, 2, 3, 4, 5, 6), f"exit code {code}\n{detail}"
     for line in (*said.split("\n"), *(out.getvalue().split("\n") if code else ())):
         assert line.isprintable(), f"control characters on the terminal\n{detail}"
     if code:

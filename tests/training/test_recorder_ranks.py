@@ -13,6 +13,7 @@ from torchloupe.runs.metrics import read_metrics
 RANKS = """
 import hashlib, sys
 import torch, torch.distributed as dist
+import torch.distributed.nn.functional  # before there is a group: it would keep it, and its threads, for good
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from own_loop import *
@@ -36,6 +37,7 @@ if recorder:
     recorder.close()
 weights = b"".join(p.detach().numpy().tobytes() for p in net.parameters())
 print("RANK", dist.get_rank(), hashlib.sha256(weights).hexdigest(), flush=True)
+del net, recorder
 dist.destroy_process_group()
 """
 
