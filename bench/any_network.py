@@ -1,6 +1,6 @@
 """Foreign networks × every method: right, refused in a sentence, or wrong. Networks have random weights.
 
-    pip install timm --no-deps; pip install transformers huggingface_hub safetensors
+    pip install --no-deps timm; pip install transformers huggingface_hub safetensors
     python bench/any_network.py [--only WORD] [--seconds 120]
 
 One network of each family of timm (its smallest), of transformers' image classifiers, and some odd ones of the tests.
@@ -40,6 +40,8 @@ CLASSES = 7
 METHODS = ("filters", "feature_maps", "top_examples", "gradient", "deconvnet", "guided", "invert", "maximize", "dream")
 CLOSE, HALVES = 2e-3, 5e-2
 """Relative difference that counts as equal, in float32 and more, and in half precision."""
+LARGE = 10_000_000
+"""Weights from which on two blocks are asked for."""
 Make = Callable[[], tuple[nn.Module, tuple[int, int, int]]]
 """Makes a network; says channels, height and width of what it takes."""
 
@@ -49,7 +51,7 @@ class Slow(BaseException):
 
 
 def timm_networks() -> Iterator[tuple[str, Make]]:
-    """The smallest network of each of timm's families."""
+    """The smallest network of each of timm's families, of two blocks where it is large and that can be asked for."""
     import timm
 
     for family in timm.list_modules():
@@ -76,11 +78,12 @@ def timm_networks() -> Iterator[tuple[str, Make]]:
                     continue
             last: Exception | None = None
             for name in sorted(sizes, key=sizes.__getitem__) or names:
-                try:
-                    net = timm.create_model(name, num_classes=CLASSES)
-                    return net, tuple(net.default_cfg["input_size"])
-                except Exception as error:
-                    last = error
+                for fewer in ({"depth": 2}, {}) if sizes.get(name, 0) > LARGE else ({},):
+                    try:
+                        net = timm.create_model(name, num_classes=CLASSES, **fewer)
+                        return net, tuple(net.default_cfg["input_size"])
+                    except Exception as error:
+                        last = error
             raise RuntimeError("timm cannot make it") from last
 
         yield f"timm/{family}", make
