@@ -321,3 +321,17 @@ def test_effective_fields_of_many_layers_are_those_of_each() -> None:
     x = random(2, 1, 9, 11)
     names = [name for name, _ in net.named_children()]
     assert effective_sides(net, names, x) == pytest.approx({name: effective_side(net, name, x) for name in names})
+
+
+def test_a_layer_that_sees_the_whole_picture_takes_one_pass_an_axis() -> None:
+    class Counting(nn.Conv2d):
+        passed = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passed += len(x)
+            return super().forward(x)
+
+    net = nn.Sequential(Counting(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    fields = receptive_fields(net, (37, 41), ["1"])
+    assert fields["1"].rows.tolist() == [[0, 37]] and fields["1"].columns.tolist() == [[0, 41]]
+    assert net[0].passed <= 2 * 2 + 2, "first and last line alone, and what asks for shapes"

@@ -1,6 +1,6 @@
 """Which pixels a position of a layer can see: for any network, without reading its graph.
 
-A pixel that is not a number makes every feature that depends on it not a number (0 · NaN is NaN as well). So the whole
+A pixel that is not a number makes every feature that depends on it not a number (0 · NaN is NaN as well). So the
 network runs once for each edge that is asked for, and the answer is exact for every position, strides, odd sizes,
 padding, dilation and the picture's own edges included. A layer that mixes all positions (GroupNorm, a linear layer)
 truly sees the whole picture. Rows are looked for in a narrow strip of a large picture, and columns likewise, where
@@ -94,14 +94,29 @@ _KNOWN: WeakKeyDictionary[nn.Module, dict[Any, dict[str, Field | None]]] = WeakK
 
 def _fields(model: nn.Module, image: Tensor, layers: list[str] | None) -> dict[str, Field | None]:
     """Find the fields of layers (or of all); None for one that seems to see nothing or does not run."""
-    height, width = image.shape[2:]
-    edges = {axis: _in_a_strip(model, image, axis, layers) or _reached(model, image, axis, layers) for axis in (2, 3)}
-    fields: dict[str, Field | None] = dict.fromkeys(layers or edges[2])
-    for name in edges[2]:
-        rows, columns = (_ranges(edges[axis][name]) for axis in (2, 3))
-        if rows.any() and columns.any():
-            fields[name] = Field(rows, columns, (int(height), int(width)))
+    height, width = (int(side) for side in image.shape[2:])
+    rows, columns = (_along(model, image, axis, layers) for axis in (2, 3))
+    fields: dict[str, Field | None] = dict.fromkeys(layers or rows)
+    for name in rows:
+        if rows[name].any() and columns[name].any():
+            fields[name] = Field(rows[name], columns[name], (height, width))
     return fields
+
+
+def _along(model: nn.Module, image: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor]:
+    """Return for every layer the range of the picture's lines that each of its lines depends on.
+
+    A layer all of whose lines depend on the picture's first and last line sees the whole: one pass finds those, and
+    the others are looked for in passes that end behind the last of them.
+    """
+    n = image.shape[axis]
+    ends = _reached(model, image, axis, layers, [0, n - 1])
+    ranges = {name: torch.tensor([0, n]).repeat(reached.shape[1], 1) for name, reached in ends.items()}
+    rest = [name for name, reached in ends.items() if not reached.all()]
+    if rest:
+        edges = _in_a_strip(model, image, axis, rest) or _reached(model, image, axis, rest)
+        ranges |= {name: _ranges(reached) for name, reached in edges.items()}
+    return ranges
 
 
 def _in_a_strip(model: nn.Module, image: Tensor, axis: int, layers: list[str] | None) -> dict[str, Tensor] | None:
