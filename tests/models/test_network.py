@@ -249,3 +249,13 @@ def test_wrong_layers(name: str, said: str) -> None:
         find_layer(build("resnet18"), name)
     assert isinstance(caught.value, LayerError)
     assert str(caught.value) == said
+
+
+def test_a_class_name_that_stands_twice_is_named_by_itself() -> None:
+    names = [f"class {i}" for i in range(1000)]
+    names[500] = names[3]
+    with pytest.raises(UsageError, match="^the class name 'class 3' stands twice: give") as caught:
+        wrap(nn.Linear(1, 1), classes=names)
+    assert len(str(caught.value)) < 200
+    with pytest.raises(UsageError, match=r"'class 3' stands twice \(and 1 more names\)"):
+        wrap(nn.Linear(1, 1), classes=[*names, "class 7"])

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from torchloupe.errors import DataError, UsageError
+from torchloupe.errors import DataError, UsageError, short
 from torchloupe.models.forward import called
 from torchloupe.models.outputs import Ending, Part, class_logits, inverse, scores
 
@@ -301,8 +302,12 @@ def wrap(
         if not all(0 < v <= 1 for v in spread):
             raise UsageError(f"std {list(spread)} is not of pictures in [0, 1]; if it is of 0 to 255, divide by 255.")
     names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
-    if not names or isinstance(classes, str) or len(set(names)) < len(names):
+    if not names or isinstance(classes, str):
         raise UsageError(f"classes must be a number from 1 up or a list of different names, not {classes!r}.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        others = f" (and {len(twice) - 1} more names)" if len(twice) > 1 else ""
+        raise UsageError(f"the class name {short(twice[0])} stands twice{others}: give each class a name of its own.")
     if size is not None and size < 1:
         raise UsageError(f"size must be the side of the pictures in pixels, not {size!r}.")
     if not (output is None or isinstance(output, str | int) or callable(output)) or isinstance(output, bool):
