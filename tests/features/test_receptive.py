@@ -331,7 +331,8 @@ def test_a_layer_that_sees_the_whole_picture_takes_one_pass_an_axis() -> None:
             self.passed += len(x)
             return super().forward(x)
 
-    net = nn.Sequential(Counting(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    first = Counting(3, 4, 3)
+    net = nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     fields = receptive_fields(net, (37, 41), ["1"])
     assert fields["1"].rows.tolist() == [[0, 37]] and fields["1"].columns.tolist() == [[0, 41]]
-    assert net[0].passed <= 2 * 2 + 2, "first and last line alone, and what asks for shapes"
+    assert first.passed <= 2 * 2 + 2, "first and last line alone, and what asks for shapes"

@@ -181,7 +181,7 @@ def test_rounding_is_let_pass_and_the_check_can_be_cleared() -> None:
         ({"mean": (125.0, 120.0, 110.0), "std": STD}, "divide by 255"),
         ({"mean": MEAN, "std": (0.2, 0.0, 0.2)}, "std"),
         ({"classes": 0}, "classes"),
-        ({"classes": ["a", "a"]}, "different names"),
+        ({"classes": ["a", "a"]}, "'a' stands twice"),
         ({"classes": "ab"}, "list"),
         ({"size": 0}, "size"),
     ],
@@ -254,8 +254,8 @@ def test_wrong_layers(name: str, said: str) -> None:
 def test_a_class_name_that_stands_twice_is_named_by_itself() -> None:
     names = [f"class {i}" for i in range(1000)]
     names[500] = names[3]
-    with pytest.raises(UsageError, match="^the class name 'class 3' stands twice: give") as caught:
-        wrap(nn.Linear(1, 1), classes=names)
+    with pytest.raises(UsageError, match="'class 3' stands twice: give each class a name of its own") as caught:
+        wrap(nn.Linear(1, 1), mean=MEAN, std=STD, size=8, classes=names)
     assert len(str(caught.value)) < 200
     with pytest.raises(UsageError, match=r"'class 3' stands twice \(and 1 more names\)"):
-        wrap(nn.Linear(1, 1), classes=[*names, "class 7"])
+        wrap(nn.Linear(1, 1), mean=MEAN, std=STD, size=8, classes=[*names, "class 7"])
