@@ -14,6 +14,7 @@ flags and hooks are what they were.
 import argparse
 import copy
 import gc
+import itertools
 import signal
 import sys
 import time
@@ -40,6 +41,8 @@ CLASSES = 7
 METHODS = ("filters", "feature_maps", "top_examples", "gradient", "deconvnet", "guided", "invert", "maximize", "dream")
 CLOSE, HALVES = 2e-3, 5e-2
 """Relative difference that counts as equal, in float32 and more, and in half precision."""
+SIDE = 96
+"""Pixels of a picture's side, where a network takes that."""
 LARGE = 10_000_000
 """Weights from which on two blocks are asked for."""
 Make = Callable[[], tuple[nn.Module, tuple[int, int, int]]]
@@ -51,7 +54,7 @@ class Slow(BaseException):
 
 
 def timm_networks() -> Iterator[tuple[str, Make]]:
-    """The smallest network of each of timm's families, of two blocks where it is large and that can be asked for."""
+    """The smallest network of each of timm's families, with two blocks and small pictures where it takes that."""
     import timm
 
     for family in timm.list_modules():
@@ -78,12 +81,22 @@ def timm_networks() -> Iterator[tuple[str, Make]]:
                     continue
             last: Exception | None = None
             for name in sorted(sizes, key=sizes.__getitem__) or names:
-                for fewer in ({"depth": 2}, {}) if sizes.get(name, 0) > LARGE else ({},):
+                fewer = ({"depth": 2}, {}) if sizes.get(name, 0) > LARGE else ({},)
+                for size, few in itertools.product(({"img_size": SIDE}, {}), fewer):
                     try:
-                        net = timm.create_model(name, num_classes=CLASSES, **fewer)
-                        return net, tuple(net.default_cfg["input_size"])
+                        net = timm.create_model(name, num_classes=CLASSES, **size, **few).eval()
                     except Exception as error:
                         last = error
+                        continue
+                    channels, height, width = net.default_cfg["input_size"]
+                    for shape in ((channels, SIDE, SIDE), (channels, height, width)):
+                        try:
+                            with torch.no_grad():
+                                net(torch.rand(2, *shape))
+                        except Exception as error:
+                            last = error
+                        else:
+                            return net, shape
             raise RuntimeError("timm cannot make it") from last
 
         yield f"timm/{family}", make

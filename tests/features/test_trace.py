@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from nets import Calls
 from torchloupe.errors import LayerError, UsageError
 from torchloupe.features.hooks import OUTPUT
-from torchloupe.features.trace import channel_list, example, placed, resolve, trace
+from torchloupe.features.trace import blocks_of, channel_list, example, placed, resolve, trace
 from torchloupe.models.network import wrap
 
 
@@ -286,3 +286,78 @@ def test_channels_asked_for() -> None:
     for wrong, said in ((3, "3"), (-1, "-1"), ([0, 7, 9], "7"), ([], "none")):
         with pytest.raises(UsageError, match=f"layer 'a' has the channels 0 to 2, not {said}"):
             channel_list(wrong, 3, "a")
+
+
+class Unit(nn.Module):
+    """A residual block with parts, and a branch of its own in a row."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.a(x) * self.squeeze(x)
+        return out
+
+
+class Branches(nn.Module):
+    """An inception module: its rows hold modules with parts, its output is all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Sequential(Unit(3), Unit(3)), nn.Sequential(Unit(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.one(x), self.two(x)], 1)
+
+
+class Stage(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Unit(channels), Unit(channels)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def blocks(net: nn.Module) -> list[str]:
+    return [call.name for call in blocks_of(net, trace(net, torch.rand(1, 3, 16, 16)))]
+
+
+def test_a_block_is_a_whole_and_a_stage_is_its_blocks() -> None:
+    net = nn.Sequential(Branches(), nn.Sequential(Unit(6), Stage(6)), nn.Conv2d(6, 2, 1))
+    assert blocks(net) == ["0", "1.0", "1.1.blocks.0", "1.1.blocks.1"]
+    assert blocks(wrap(net, mean=None, std=None, size=16, classes=2)) == blocks(net)
+    assert blocks(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())) == []
+
+
+def test_a_network_in_another_is_looked_into() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(Unit(3), Unit(3), nn.Conv2d(3, 4, 1))
+            self.head = nn.Flatten()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.head(self.inner(x))
+            return out
+
+    class Backbone(Outer):
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.inner(x)
+            return out
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = Backbone()
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.backbone(x)
+            return out.flatten(1)
+
+    assert blocks(Outer()) == ["inner.0", "inner.1"]
+    assert blocks(Around()) == ["backbone.inner.0", "backbone.inner.1"]

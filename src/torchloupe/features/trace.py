@@ -1,5 +1,6 @@
 """One forward pass, traced: which layers run, in which order, and the shapes of their outputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,6 +179,8 @@ def _first(model: nn.Module, image: Tensor) -> str:
 PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten)
 WORK = (nn.modules.conv._ConvNd, nn.Linear, nn.MultiheadAttention)
 """Layers that mix channels: what stages are made of."""
+LEAVES = (*WORK, nn.modules.batchnorm._NormBase)
+"""Layers that are one whole, whatever parts they have beside: padding, an activation."""
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -245,6 +248,43 @@ def is_leaf(call: Call) -> bool:
     True
     """
     return next(call.module.children(), None) is None or isinstance(call.module, WORK)
+
+
+def blocks_of(model: nn.Module, calls: Sequence[Call]) -> list[Call]:
+    """Return those of these calls that are a network's blocks, in the order of the calls.
+
+    A block has parts and puts out maps; what holds blocks in a row and puts out what the last of them does is a
+    stage, not a block. So a residual block, a transformer's block and an inception module are blocks as a whole,
+    whatever they hold.
+
+    >>> net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Conv2d(4, 4, 3))
+    >>> [call.name for call in blocks_of(net, trace(net, torch.zeros(1, 3, 9, 9)))]
+    []
+    """
+    known = {call.name: call for call in calls}
+
+    def under(prefix: str, module: nn.Module) -> list[Call]:
+        found: list[Call] = []
+        for own, child in module.named_children():
+            name = f"{prefix}.{own}" if prefix else own
+            if isinstance(child, LEAVES) or next(child.children(), None) is None:
+                continue
+            inner, call = under(name, child), known.get(name)
+            rows = [part for part in (child, *child.children()) if isinstance(part, CONTAINERS) and len(part)]
+            stage = (
+                call is not None
+                and bool(inner)
+                and inner[-1].shape == call.shape
+                and any(inner[-1].module in list(row.children())[-1].modules() for row in rows)
+            )
+            found += inner if call is None or stage or type(child) in CONTAINERS else [call]
+        return found
+
+    blocks = under("", model.bare if isinstance(model, Network) else model)
+    while len(blocks) == 1 and (inner := under(blocks[0].name, blocks[0].module)):  # a network in another
+        blocks = inner
+    names = {call.name for call in blocks}
+    return [call for call in calls if call.name in names]
 
 
 def _is_block(call: Call) -> bool:

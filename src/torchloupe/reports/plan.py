@@ -13,7 +13,7 @@ from torchloupe.errors import LoupeError
 from torchloupe.evaluation.ablation import RECTIFIER_MODULES
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
-from torchloupe.features.trace import PASSING, Call, at_once, placed, resolve, trace
+from torchloupe.features.trace import PASSING, Call, at_once, blocks_of, placed, resolve, trace
 
 LAYERS = 12
 """Layers of a report where none are named, at most."""
@@ -73,15 +73,15 @@ def layers_of(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the layers worth a look, in the order in which they run, and sentences on what is left out.
 
-    The first convolution, every innermost block (or, of a network without blocks, every rectifier, or convolution),
-    and the output.
+    The first convolution, every block (or, of a network without blocks, every rectifier, or convolution), and the
+    output.
 
     >>> from torchloupe.models import build
     >>> layers_of(build("loupe"), torch.rand(1, 3, 32, 32))[0]
     ('conv1', 'layer1.0', 'layer2.0', 'layer2.1', 'layer3.0', 'layer3.1', 'output')
     """
     calls = trace(model, image)
-    names = [call.name for call in _candidates(calls)]
+    names = [call.name for call in _candidates(model, calls)]
     ends = []
     for word in ("first", "last"):
         try:
@@ -102,18 +102,13 @@ def layers_of(
     return (*found, OUTPUT), tuple(omitted)
 
 
-def _candidates(calls: Sequence[Call]) -> list[Call]:
+def _candidates(model: nn.Module, calls: Sequence[Call]) -> list[Call]:
     shown = [c for c in calls if c.is_map and c.sides != (1, 1) and not isinstance(c.module, PASSING)]
-    blocks = [c for c in shown if _holds(c.module) and not isinstance(c.module, nn.Sequential | nn.ModuleList)]
-    inner = [b for b in blocks if not any(other.name.startswith(f"{b.name}.") for other in blocks)]
-    if len(inner) >= 2:
-        return inner
+    blocks = blocks_of(model, shown)
+    if len(blocks) >= 2:
+        return blocks
     rectified = [c for c in shown if isinstance(c.module, RECTIFIER_MODULES)]
     return rectified or [c for c in shown if isinstance(c.module, nn.Conv2d)]
-
-
-def _holds(module: nn.Module) -> bool:
-    return next(module.children(), None) is not None
 
 
 def units_of(count: int, most: int | None, known: ChannelHealth | None) -> tuple[tuple[int, ...], str]:
