@@ -1,7 +1,7 @@
 """Foreign networks × every method: right, refused in a sentence, or wrong. Networks have random weights.
 
     pip install --no-deps timm; pip install transformers huggingface_hub safetensors
-    python bench/any_network.py [--only WORD] [--seconds 120]
+    python bench/any_network.py [--only WORD] [--seconds 120]  # hours; goes on where it was stopped
 
 One network of each family of timm (its smallest), of transformers' image classifiers, and some odd ones of the tests.
 *Right* is checked, not assumed: feature maps and gradients against hooks and autograd of this script's own, filters
@@ -15,6 +15,7 @@ import argparse
 import copy
 import gc
 import itertools
+import json
 import signal
 import sys
 import time
@@ -461,6 +462,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--only", default="", help="networks whose name holds this")
     parser.add_argument("--seconds", type=int, default=120, help="that a network may take with a method")
+    parser.add_argument("--anew", action="store_true", help="those that were run before as well")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     hugging = list(transformers_networks())  # before the stub: they would take it for torchvision
@@ -468,8 +470,14 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _late)
     rows: dict[str, dict[str, str]] = {}
     reasons: list[str] = []
+    kept = RESULTS / "any_network.jsonl"
+    known = {} if given.anew or not kept.is_file() else {row["name"]: row for row in map(json.loads, kept.open())}
     for name, make in (*odd_networks(), *timm_networks(), *hugging):
         if given.only and given.only not in name:
+            continue
+        if (before := known.get(name)) and "slow" not in before["methods"].values() and not given.only:
+            rows[name] = before["methods"]
+            reasons += before["reasons"]
             continue
         began = time.monotonic()
         try:
@@ -481,7 +489,7 @@ def main() -> int:
                 f"{name}: cannot be made: {(str(error.__cause__ or error).splitlines() or [''])[0][:150]}", flush=True
             )
             continue
-        rows[name] = {}
+        rows[name], first = {}, len(reasons)
         try:
             layer = last_layer(net)[0]
         except Exception:
@@ -490,6 +498,9 @@ def main() -> int:
             rows[name][method], why = tried(net, method, layer, shape, given.seconds)
             if why:
                 reasons.append(f"{name}, {method}: {why}")
+        known[name] = {"name": name, "methods": rows[name], "reasons": reasons[first:]}
+        if not given.only:
+            kept.write_text("".join(json.dumps(row) + "\n" for row in known.values()), encoding="utf-8")
         counts = Counter(rows[name].values())
         print(f"{name} ({layer}): {dict(counts)}, {time.monotonic() - began:.0f} s", flush=True)
         del bare, net
