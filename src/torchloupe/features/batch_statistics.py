@@ -39,7 +39,7 @@ def normalizers(model: nn.Module) -> dict[str, nn.Module]:
 def measurable(model: nn.Module, images: Float[Tensor, "b c h w"]) -> int | None:
     """Return on how many of some images the statistics are measured, by memory; None where nothing keeps any.
 
-    >>> measurable(nn.Sequential(nn.BatchNorm2d(3)), torch.rand(5, 3, 4, 4)), measurable(nn.ReLU(), torch.rand(1, 3, 2, 2))
+    >>> measurable(nn.BatchNorm2d(3), torch.rand(5, 3, 4, 4)), measurable(nn.ReLU(), torch.rand(5, 3, 4, 4))
     (5, None)
     """
     if not normalizers(model):

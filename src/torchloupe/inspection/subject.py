@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe import data as data_sets
@@ -21,9 +22,12 @@ from torchloupe.checkpoints.open import Origin, open_model
 from torchloupe.data.dataset import Dataset, Split, check_one_label, checksum
 from torchloupe.data.downloads.mirrors import KNOWN
 from torchloupe.data.subsets import spread_out
+from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, ModelError
 from torchloupe.evaluation.channels import ChannelHealth, health
-from torchloupe.features.trace import example
+from torchloupe.features.batch_statistics import measurable
+from torchloupe.features.random_control import Kind, randomize
+from torchloupe.features.trace import example, placed
 from torchloupe.inspection import kept
 from torchloupe.inspection.places import caches, own_run
 from torchloupe.models.network import Network, uncompiled
@@ -40,6 +44,10 @@ ABOUT: Schema = {
     "classes": (lambda value: each(value, is_text), "a list of names"),
 }
 """What stands beside the stored health of channels."""
+CALIBRATION = 256
+"""Images that the BatchNorm statistics of a control are measured on, at most."""
+CONTROLS = 3
+"""Networks of other weights that are kept at hand."""
 LOOKING = "looking inside a network"
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
@@ -89,6 +97,7 @@ class Subject:
         """What `health` was measured on, once it was asked for: data, classes, number of images (the least of all
         layers asked for; `counted` says each layer's)."""
         self._weights = self._crc = ""
+        self._controls: dict[tuple[int, Kind], nn.Module] = {}
 
     @property
     def title(self) -> str:
@@ -193,6 +202,43 @@ class Subject:
             _, channels, height, width = example(self.model).shape
             return generic(height, width, channels), "generic"
         return keep_statistics(own_run(run) if self._given is None else None, known), known.name
+
+    def control(
+        self, seed: int, images: Float[Tensor, "b c h w"], kind: Kind = "initial"
+    ) -> tuple[nn.Module, str | None]:
+        """Return the parameter-randomization control of a seed, and what its BatchNorm statistics were measured on.
+
+        That is some of its data (train), spread out, or, where those are not at hand, `images`; None: it has none.
+
+        Raises:
+            ModelError: there is no control of it.
+        """
+        known, source = self._calibration()
+        shown = placed(self.model, images if known is None else known)
+        if known is None:
+            drawn = randomize(self.model, seed, shown, kind=kind)
+        else:
+            if (seed, kind) not in self._controls:
+                while len(self._controls) >= CONTROLS:
+                    self._controls.pop(next(iter(self._controls)))
+                self._controls[seed, kind] = randomize(self.model, seed, shown, kind=kind)
+            drawn = self._controls[seed, kind]
+        count = measurable(self.model, shown)
+        return drawn, None if count is None else f"{count} {source}"
+
+    def _calibration(self) -> tuple[Tensor | None, str]:
+        """Return images to measure BatchNorm statistics on, and what they are."""
+        known = self.dataset()
+        split = None if known is None else known.train if len(known.train) else known.test
+        if known is None or split is None or not len(split):
+            return None, "of the pictures shown"
+        chosen = spread_out(len(split), CALIBRATION)
+        images = to_float(split.images[chosen], self.size)
+        if images.shape[1] != self._colors():
+            images = images.mean(1, keepdim=True)
+        if images.shape[1] != self._colors():
+            return None, "of the pictures shown"
+        return images, f"{'train' if split is known.train else 'test'} pictures of {known.name}"
 
     def _colors(self) -> int:
         return int(example(self.model).shape[1])

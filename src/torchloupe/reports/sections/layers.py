@@ -144,7 +144,7 @@ def _controlled(making: Making, found: Layer) -> None:
         found.sprites[rule] = sprite(reduced(both))
         alike = correlation(shown.signal, shown.randomized.signal)
         known = alike[alike.isfinite()]
-        scale = "each picture symmetric around mid grey, to its own strongest"
+        scale = "each picture symmetric around mid grey, to the 99.5th percentile of its own magnitudes"
         found.about[rule] = {**making.about(shown), "scale": scale}
         found.correlations[rule] = [plain(v, 3) for v in alike]
         if len(known):
