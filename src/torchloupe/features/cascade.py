@@ -34,7 +34,7 @@ def cascade(
     drawn = randomize(model, seed, kind=kind)
     chosen: set[str] = set()
     yield "", replica(model)
-    for layer, modules in _layers(model, images[:1]):
+    for layer, modules in weighted_layers(model, images[:1]):
         chosen |= modules
         mixed = replica(model)
         _take(mixed, drawn, chosen)
@@ -42,8 +42,13 @@ def cascade(
         yield layer, mixed
 
 
-def _layers(model: nn.Module, image: Tensor) -> list[tuple[str, set[str]]]:
-    """Return the layers that hold weights, the last to run first: name, and the modules that go with it."""
+def weighted_layers(model: nn.Module, image: Float[Tensor, "b c h w"]) -> list[tuple[str, set[str]]]:
+    """Return the layers that hold weights, the last to run first: name, and the modules that go with it.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 2))
+    >>> [(layer, sorted(modules)) for layer, modules in weighted_layers(net, torch.rand(1, 3, 5, 5))]
+    [('3', ['3']), ('0', ['0', '1'])]
+    """
     owners = {_owner(name) for name, _ in _state(model)}
     found: list[tuple[str, set[str]]] = []
     for call in trace(model, image):

@@ -46,8 +46,8 @@ ABOUT: Schema = {
 """What stands beside the stored health of channels."""
 CALIBRATION = 256
 """Images that the BatchNorm statistics of a control are measured on, at most."""
-CONTROLS = 3
-"""Networks of other weights that are kept at hand."""
+CONTROLS = 2**29
+"""Bytes of networks with other weights that are kept at hand; one network at least."""
 LOOKING = "looking inside a network"
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
@@ -213,32 +213,40 @@ class Subject:
         Raises:
             ModelError: there is no control of it.
         """
-        known, source = self._calibration()
-        shown = placed(self.model, images if known is None else known)
-        if known is None:
-            drawn = randomize(self.model, seed, shown, kind=kind)
-        else:
-            if (seed, kind) not in self._controls:
-                while len(self._controls) >= CONTROLS:
-                    self._controls.pop(next(iter(self._controls)))
-                self._controls[seed, kind] = randomize(self.model, seed, shown, kind=kind)
-            drawn = self._controls[seed, kind]
-        count = measurable(self.model, shown)
-        return drawn, None if count is None else f"{count} {source}"
+        shown = self.calibration(images)
+        measured = self.calibrated_on(images)
+        if self._own_images() is None:
+            return randomize(self.model, seed, shown, kind=kind), measured
+        if (seed, kind) not in self._controls:
+            size = sum(p.numel() * p.element_size() for p in self.model.parameters())
+            while self._controls and (1 + len(self._controls)) * size > CONTROLS:
+                self._controls.pop(next(iter(self._controls)))
+            self._controls[seed, kind] = randomize(self.model, seed, shown, kind=kind)
+        return self._controls[seed, kind], measured
 
-    def _calibration(self) -> tuple[Tensor | None, str]:
-        """Return images to measure BatchNorm statistics on, and what they are."""
+    def calibration(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m c h w"]:
+        """Return what BatchNorm statistics of a control are measured on: some of its data, else `images`."""
+        own = self._own_images()
+        if own is None:
+            return placed(self.model, images)
+        shown = to_float(own.images[spread_out(len(own), CALIBRATION)], self.size)
+        return placed(self.model, shown if shown.shape[1] == self._colors() else shown.mean(1, keepdim=True))
+
+    def calibrated_on(self, images: Float[Tensor, "b c h w"]) -> str | None:
+        """Say what BatchNorm statistics of a control are measured on; None for a network that keeps none."""
+        count, own, known = measurable(self.model, self.calibration(images)), self._own_images(), self.dataset()
+        if count is None:
+            return None
+        if own is None or known is None:
+            return f"{count} of the pictures shown" if count < len(images) else f"the {count} pictures shown"
+        return f"{count} {'train' if own is known.train else 'test'} pictures of {known.name}"
+
+    def _own_images(self) -> Split | None:
+        """Return the train split of its data, or test; None if the network does not take such images."""
         known = self.dataset()
-        split = None if known is None else known.train if len(known.train) else known.test
-        if known is None or split is None or not len(split):
-            return None, "of the pictures shown"
-        chosen = spread_out(len(split), CALIBRATION)
-        images = to_float(split.images[chosen], self.size)
-        if images.shape[1] != self._colors():
-            images = images.mean(1, keepdim=True)
-        if images.shape[1] != self._colors():
-            return None, "of the pictures shown"
-        return images, f"{'train' if split is known.train else 'test'} pictures of {known.name}"
+        own = None if known is None else known.train if len(known.train) else known.test
+        fits = own is not None and len(own) and self._colors() in (1, own.images.shape[1])
+        return own if fits else None
 
     def _colors(self) -> int:
         return int(example(self.model).shape[1])

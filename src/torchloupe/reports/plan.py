@@ -19,6 +19,8 @@ LAYERS = 12
 """Layers of a report where none are named, at most."""
 BATCH = 16
 """Pictures on which a pass is timed."""
+NETWORKS = 8
+"""Networks whose signals are compared: the trained ones, random and shuffled ones."""
 FIXED = 0.5
 """Seconds of a layer's own work that no number of pictures changes: receptive fields, files, drawing."""
 
@@ -45,14 +47,20 @@ class Amount:
     """Pictures on which a unit is ablated, but for the last block."""
     learned: int = 8
     """Units whose picture is shown as it was while the network learned."""
+    controlled: int = 16
+    """Pictures on which signals of trained and random networks are compared."""
 
 
 TIERS = (
     Amount(),
     Amount(units=20, copies=2, steps=48, inversion_steps=64),
-    Amount(units=12, copies=2, steps=40, samples=6, inversion_steps=48, images=5000, ablated=500, learned=6),
-    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, images=2000, ablated=300, learned=4),
-    Amount(4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, images=1000, ablated=200, learned=4),
+    Amount(
+        units=12, copies=2, steps=40, samples=6, inversion_steps=48, images=5000, ablated=500, learned=6, controlled=12
+    ),
+    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, images=2000, ablated=300, learned=4, controlled=8),
+    Amount(
+        4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, images=1000, ablated=200, learned=4, controlled=6
+    ),
 )
 """From whole to sparing: the first whose estimate fits the budget is taken."""
 
@@ -178,7 +186,7 @@ def cost(
     total = FIXED * (1 + len(layers)) + 3 * count * forward * whole  # what channels do; the test, and mirrored
     for layer in layers:
         units = channels[layer] if amount.units is None else min(amount.units, channels[layer])
-        walks = 2 * 3 * amount.samples + units * amount.traced
+        walks = 3 * (2 * amount.samples + NETWORKS * amount.controlled) + units * amount.traced
         inversions = 2 * amount.samples * amount.inversion_steps
         climbs = units * amount.copies * amount.steps
         total += (climbs + inversions + walks + count * forward) * each[layer]
@@ -285,6 +293,8 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
         ),
         (
             "Parameter-randomization control",
-            "The same network, every weight drawn anew by seed; nothing else differs (Adebayo et al. 2018).",
+            "The same network with weights drawn anew by seed, as before training (its own initializer where it has "
+            "one), and BatchNorm statistics measured with them; beside it networks of the trained weights, shuffled "
+            "within each tensor (Adebayo et al. 2018).",
         ),
     ]
