@@ -36,7 +36,7 @@ def deconvnet(
     starts from 1 at the logit of one class, `target`: a number, a name, or a number a picture `[b]`; by default the
     predicted one. `randomized` adds the parameter-randomization control (Adebayo et al. 2018): the same through random
     weights, drawn by `seed`, from the same class; BatchNorm statistics measured on some hundred pictures of the data,
-    where these are at hand, else on `images`. `control` is another network in its place.
+    where these are at hand, else on `images`.
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -86,7 +86,7 @@ def guided(
     starts from 1 at the logit of one class, `target`: a number, a name, or a number a picture `[b]`; by default the
     predicted one. `randomized` adds the parameter-randomization control (Adebayo et al. 2018): the same through random
     weights, drawn by `seed`, from the same class; BatchNorm statistics measured on some hundred pictures of the data,
-    where these are at hand, else on `images`. `control` is another network in its place.
+    where these are at hand, else on `images`.
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
@@ -138,7 +138,7 @@ def gradient(
     starts from 1 at the logit of one class, `target`: a number, a name, or a number a picture `[b]`; by default the
     predicted one. `randomized` adds the parameter-randomization control (Adebayo et al. 2018): the same through random
     weights, drawn by `seed`, from the same class; BatchNorm statistics measured on some hundred pictures of the data,
-    where these are at hand, else on `images`. `control` is another network in its place.
+    where these are at hand, else on `images`.
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.

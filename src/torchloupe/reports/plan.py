@@ -12,13 +12,17 @@ from torch import Tensor, nn
 from torchloupe.errors import LoupeError
 from torchloupe.evaluation.ablation import RECTIFIER_MODULES
 from torchloupe.evaluation.channels import ChannelHealth
+from torchloupe.features.cascade import weighted_layers
 from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.features.trace import PASSING, Call, at_once, placed, resolve, trace
+from torchloupe.inspection.subject import CALIBRATION
 
 LAYERS = 12
 """Layers of a report where none are named, at most."""
 BATCH = 16
 """Pictures on which a pass is timed."""
+CASCADED = 24
+"""Layers with weights of a network whose randomization layer by layer is shown, at most."""
 NETWORKS = 8
 """Networks whose signals are compared: the trained ones, random and shuffled ones."""
 FIXED = 0.5
@@ -172,10 +176,11 @@ def cost(
     amount: Amount,
     images: int,
     snapshots: int,
+    weighted: int = 0,
 ) -> float:
     """Estimate the seconds of a report: pictures through the network, counted, over what one takes, measured.
 
-    `pictures`: test pictures at hand. `snapshots`: states of the network on its way.
+    `pictures`: test pictures at hand. `snapshots`: states of the network on its way. `weighted`: layers with weights.
 
     >>> cost(["output"], {"output": 10}, {"output": 0.001}, Amount(), 0, 0) > 0
     True
@@ -192,6 +197,8 @@ def cost(
         total += (climbs + inversions + walks + count * forward) * each[layer]
         if count and layer != OUTPUT:
             total += units * min(amount.ablated, count) * forward * max(whole - each[layer], 0.05 * whole)
+    if weighted <= CASCADED:
+        total += weighted * (3 * amount.samples + CALIBRATION * forward) * whole
     total += snapshots * (amount.learned * amount.steps + min(1000, count) * forward) * whole
     return total
 
@@ -227,10 +234,11 @@ def plan(
     with frozen_eval(model), torch.no_grad():
         channels = {layer: int(activations(model, layer, placed(model, image[:1])).shape[1]) for layer in chosen}
     each = timed(model, chosen, image)
+    weighted = len(weighted_layers(model, placed(model, image[:1])))
     seconds, amount = 0.0, TIERS[0]
     for tier in TIERS:
         amount = tier if units is None else replace(tier, units=None if units == "all" else int(units))
-        seconds = cost(chosen, channels, each, amount, images, snapshots)
+        seconds = cost(chosen, channels, each, amount, images, snapshots, weighted)
         if budget is None or seconds <= budget:
             break
     notes = list(omitted)

@@ -21,6 +21,7 @@ from torchloupe.models.network import Network, modes_kept, unwrapped
 from torchloupe.reports.contents import Contents, Mistake, Performance
 from torchloupe.reports.html.page import INDEX, parts, whole
 from torchloupe.reports.html.sprites import reduced, sprite
+from torchloupe.reports.html.tables import RULES
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.control import cascade_chart, control_images
@@ -285,7 +286,8 @@ def contents_of(
     tested = making.attempt("how well it does", "all", lambda: performance(studied, plan.amount.images))
     making.step()
     layers = all_layers(making)
-    cascade, cascade_layers = cascade_chart(making)
+    rules = [rule for rule in RULES if any(rule in layer.controls for layer in layers)]
+    cascade, cascade_layers = cascade_chart(making, rules)
     film = training_film(making)
     making.step()
     run = studied.origin.run if studied.origin else None

@@ -113,8 +113,7 @@ def invert(
     curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.
     A dead channel (zero at every position) says nothing: its picture is the start, smoothed, and its error NaN.
     `randomized` adds the parameter-randomization control: the same through random weights, drawn by `seed`; BatchNorm
-    statistics measured on some hundred pictures of the data, where these are at hand, else on `images`. `control` is
-    another network in its place.
+    statistics measured on some hundred pictures of the data, where these are at hand, else on `images`.
 
     Raises:
         DataError: no pictures in [0, 1].

@@ -3,7 +3,7 @@
 Each number stands beside what it could lose to: two random networks, the trained weights shuffled, another training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torchloupe.attribution.backward import Backward
 from torchloupe.attribution.randomization import Likeness, cascading_randomization, compare
 from torchloupe.attribution.rank_correlation import Mean, spearman
-from torchloupe.errors import LoupeError
 from torchloupe.features.cascade import weighted_layers
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.random_control import Kind
@@ -25,12 +24,11 @@ from torchloupe.reports.html.charts import line_chart
 from torchloupe.reports.html.sprites import reduced, sprite
 from torchloupe.reports.html.tables import RULES
 from torchloupe.reports.making import Making
+from torchloupe.reports.plan import CASCADED
 from torchloupe.reports.sections.units import plain
 
 DRAWS = 3
 """Random networks, each an independent draw, and as many of shuffled weights."""
-STEPS = 24
-"""Layers of a network whose cascade is shown, at most."""
 
 
 def backpropagated(making: Making, found: Layer) -> None:
@@ -90,37 +88,37 @@ def control_images(making: Making) -> str:
     return making.studied.calibrated_on(making.samples.images) or ""
 
 
-def cascade_chart(making: Making) -> tuple[str, list[str]]:
-    """Return curves of an attribution's likeness while layers are randomized from the output down, and these layers.
+def cascade_chart(making: Making, rules: Sequence[str]) -> tuple[str, list[str]]:
+    """Return curves of attributions' likeness while layers are randomized from the output down, and these layers.
 
-    The attribution is that of the predicted class, of the sample images; empty where the network has too many layers.
+    The attributions are those of the predicted class, of the sample images; empty where there are too many layers.
     """
+    if not rules:
+        return "", []
+    found = making.attempt("the cascade", "all", lambda: _cascade(making, rules))
+    if found is None:
+        return "", []
+    layers, means = found
+    curves = [
+        (rule, "abc"[RULES.index(rule)], [float(i) for i in range(len(layers) + 1)], each)
+        for rule, each in zip(rules, means, strict=True)
+    ]
+    title = "Spearman's correlation of magnitudes with the trained network's, while layers are randomized"
+    return line_chart(title, curves, x_label="layers randomized, from the output down", y_range=(-0.2, 1.0)), layers
+
+
+def _cascade(making: Making, rules: Sequence[str]) -> tuple[list[str], list[list[float]]] | None:
+    """Return the layers, and for each rule the mean correlation of magnitudes after each of them."""
     model = making.studied.model
     images = placed(model, making.samples.images)
-    try:
-        layers = [layer for layer, _ in weighted_layers(model, images[:1])]
-    except LoupeError:
-        layers = []
-    if not 1 < len(layers) <= STEPS:
-        return "", []
-    curves = []
-    for rule, kind in zip(RULES, "abc", strict=True):
-        means = making.attempt(f"the cascade of {rule}", "all", partial(_cascade, making, rule, images))
-        if means is not None:
-            curves.append((rule, kind, [float(i) for i in range(len(means))], means))
-    title = "Spearman's correlation of magnitudes with the trained network's, while layers are randomized"
-    chart = line_chart(title, curves, x_label="layers randomized, from the output down", y_range=(-0.2, 1.0))
-    return chart, layers
-
-
-def _cascade(making: Making, rule: str, images: Tensor) -> list[float]:
-    """Return the mean correlation of magnitudes after each step."""
-    method, model = _method(rule), making.studied.model
-    trained = method(model, OUTPUT, images, randomized=False)
+    if not 1 < len(weighted_layers(model, images[:1])) <= CASCADED:
+        return None
+    classes = _method(rules[0])(model, OUTPUT, images, randomized=False).target
 
     def attribute(net: nn.Module) -> Tensor:
-        return method(net, OUTPUT, images, target=trained.target, randomized=False).signal
+        made = [_method(rule)(net, OUTPUT, images, target=classes, randomized=False) for rule in rules]
+        return torch.cat([each.signal for each in made])
 
     found = cascading_randomization(attribute, model, making.studied.calibration(images), seed=making.seed)
-    means: list[float] = found.absolute.nanmean(1).tolist()
-    return means
+    means: list[list[float]] = [each.nanmean(1).tolist() for each in found.absolute.chunk(len(rules), 1)]
+    return list(found.layers[1:]), means
