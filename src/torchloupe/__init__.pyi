@@ -178,6 +178,8 @@ def invert(
     values outside [0, 1]. `jitter` shifts the picture by up to so many pixels, anew at each step, around its edges; no
     curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.
     A dead channel (zero at every position) says nothing: its picture is the start, smoothed, and its error NaN.
+    `randomized` adds the parameter-randomization control: the same through random weights, drawn by `seed`; BatchNorm
+    statistics measured on some hundred pictures of the data, where these are at hand, else on `images`.
 
     Raises:
         DataError: no pictures in [0, 1].
@@ -275,6 +277,8 @@ class _DeconvnetResult(Result):
     @property
     def smooth(self) -> tuple[str, ...]: ...
     @property
+    def target(self) -> Int64[Tensor, "n"] | None: ...
+    @property
     def twin(self) -> Backward | None: ...
 
 def deconvnet(
@@ -287,6 +291,7 @@ def deconvnet(
     channels: list[int] | Int64[Tensor, "b"] | int | None = None,
     each: bool = False,
     position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
+    target: int | str | Int64[Tensor, "b"] | None = None,
     randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
@@ -298,12 +303,15 @@ def deconvnet(
 
     Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
-    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. From the layer `output`, where none of these are named, it
+    starts from 1 at the logit of one class, `target`: a number, a name, or a number a picture `[b]`; by default the
+    predicted one. `randomized` adds the parameter-randomization control (Adebayo et al. 2018): the same through random
+    weights, drawn by `seed`, from the same class; BatchNorm statistics measured on some hundred pictures of the data,
+    where these are at hand, else on `images`.
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
-        UsageError: no pictures, or a channel, position or fraction that there is not.
+        UsageError: no pictures, or a channel, position, fraction or class that there is not.
     """
 
 @type_check_only
@@ -332,6 +340,8 @@ class _GuidedResult(Result):
     @property
     def smooth(self) -> tuple[str, ...]: ...
     @property
+    def target(self) -> Int64[Tensor, "n"] | None: ...
+    @property
     def twin(self) -> Backward | None: ...
 
 def guided(
@@ -344,6 +354,7 @@ def guided(
     channels: list[int] | Int64[Tensor, "b"] | int | None = None,
     each: bool = False,
     position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
+    target: int | str | Int64[Tensor, "b"] | None = None,
     randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
@@ -355,12 +366,15 @@ def guided(
 
     Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
-    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. From the layer `output`, where none of these are named, it
+    starts from 1 at the logit of one class, `target`: a number, a name, or a number a picture `[b]`; by default the
+    predicted one. `randomized` adds the parameter-randomization control (Adebayo et al. 2018): the same through random
+    weights, drawn by `seed`, from the same class; BatchNorm statistics measured on some hundred pictures of the data,
+    where these are at hand, else on `images`.
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
-        UsageError: no pictures, or a channel, position or fraction that there is not.
+        UsageError: no pictures, or a channel, position, fraction or class that there is not.
     """
 
 @type_check_only
@@ -389,6 +403,8 @@ class _GradientResult(Result):
     @property
     def smooth(self) -> tuple[str, ...]: ...
     @property
+    def target(self) -> Int64[Tensor, "n"] | None: ...
+    @property
     def twin(self) -> Backward | None: ...
 
 def gradient(
@@ -401,6 +417,7 @@ def gradient(
     channels: list[int] | Int64[Tensor, "b"] | int | None = None,
     each: bool = False,
     position: str | tuple[int, int] | Int64[Tensor, "b 2"] | None = None,
+    target: int | str | Int64[Tensor, "b"] | None = None,
     randomized: bool = True,
     seed: int = 0,
     data: Dataset | str | Path | None = None,
@@ -408,16 +425,21 @@ def gradient(
 ) -> _GradientResult:
     """Backpropagate a layer's activations to the image by the plain derivative.
 
-    At each rectifier y = f(x) the signal g becomes g · f′(x).
+    At each rectifier y = f(x) the signal g becomes g · f′(x). This is a vector-Jacobian product, its vector being the
+    layer's strongest activations: the gradient of half the sum of their squares. Only from the layer `output` is it the
+    derivative of a class's score, whose magnitude is the saliency of Simonyan et al. (2014).
 
     Of each map of the layer the strongest share `keep` by signed value is the initial signal, or one `position`: "max",
     (y, x), or one a picture `[b, 2]`. One result a picture from all `channels` together, or with `each` one for each
-    picture and channel, or from one channel a picture `[b]`. `randomized` adds the parameter-
-    randomization control: the same through random weights, drawn by `seed` (Adebayo et al. 2018).
+    picture and channel, or from one channel a picture `[b]`. From the layer `output`, where none of these are named, it
+    starts from 1 at the logit of one class, `target`: a number, a name, or a number a picture `[b]`; by default the
+    predicted one. `randomized` adds the parameter-randomization control (Adebayo et al. 2018): the same through random
+    weights, drawn by `seed`, from the same class; BatchNorm statistics measured on some hundred pictures of the data,
+    where these are at hand, else on `images`.
 
     Raises:
         ModelError: no such layer, or a network that hides its rectifiers or detaches its features.
-        UsageError: no pictures, or a channel, position or fraction that there is not.
+        UsageError: no pictures, or a channel, position, fraction or class that there is not.
     """
 
 @type_check_only

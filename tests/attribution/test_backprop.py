@@ -16,6 +16,7 @@ from torchloupe.attribution.rules import relu_backward
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.models import build
+from torchloupe.models.network import wrap
 
 RULES: dict[str, Any] = {"deconvnet": deconvnet, "guided": guided, "gradient": gradient}
 EACH_RULE = pytest.mark.parametrize("rule", RULES)
@@ -359,3 +360,99 @@ def test_bad_settings_are_refused() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             deconvnet(net, layer, x, randomized=False, **cast(Any, settings))
+
+
+@EACH_RULE
+def test_from_the_output_it_starts_from_one_class(rule: str) -> None:
+    """The predicted one, or the one asked for; by hand: 1 at its logit, through the linear layer, then as ever."""
+    net = wrap(stirred(build("resnet20")), mean=None, std=None, classes=["ant", *"bcdefghij"])
+    ops = [*resnet_cifar(cast(Any, net.bare)), *head(net)]
+    x = images(3, (17, 15))
+    logits = forwards(ops, x)[:, :, 0, 0]
+    predicted = logits.argmax(1)
+    close(net(x), logits)
+    for target, classes in ((None, predicted), (4, torch.full((3,), 4)), ("e", torch.full((3,), 4))):
+        found = RULES[rule](net, OUTPUT, x, target=target, randomized=False)
+        close(found.signal, backwards(ops, F.one_hot(classes, 10).double()[:, :, None, None], rule))
+        assert torch.equal(found.target, classes) and found.keep == 0 and found.kept.tolist() == [1, 1, 1]
+    each = torch.tensor([2, 0, 7])
+    several = RULES[rule](net, OUTPUT, x, target=each)
+    assert several.target.tolist() == several.randomized.target.tolist() == [2, 0, 7]
+    for i in range(3):
+        alone = RULES[rule](net, OUTPUT, x[i : i + 1], target=int(each[i]), randomized=False)
+        close(several.signal[i : i + 1], alone.signal)
+
+
+def head(net: nn.Module) -> list[Op]:
+    return [Mean(), Fully(cast(nn.Linear, net.get_submodule("linear")))]
+
+
+class Mean(Op):
+    def run(self, x: Tensor) -> Tensor:
+        self.sides = x.shape[2:]
+        return x.mean((2, 3), keepdim=True)
+
+    def back(self, g: Tensor, rule: str) -> Tensor:
+        return g.expand(-1, -1, *self.sides) / (self.sides[0] * self.sides[1])
+
+
+class Fully(Op):
+    def __init__(self, linear: nn.Linear) -> None:
+        self.weight, self.bias = linear.weight.detach(), linear.bias.detach()
+
+    def run(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+    def back(self, g: Tensor, rule: str) -> Tensor:
+        return F.conv_transpose2d(g, self.weight[:, :, None, None])
+
+
+def test_the_gradient_of_a_class_is_its_scores_derivative() -> None:
+    """Simonyan's: against central differences of the logit."""
+    net = wrap(stirred(build("resnet20")), mean=(0.5,) * 3, std=(0.25,) * 3, classes=10)
+    x = 0.1 + 0.8 * images(1, (9, 9))
+    found = gradient(net, OUTPUT, x, target=3, randomized=False).signal
+    step = torch.zeros_like(x)
+    for c, i, j in ((0, 4, 4), (1, 0, 8), (2, 7, 3)):
+        step.zero_()[0, c, i, j] = 1e-6
+        with torch.no_grad():
+            slope = (net(x + step)[0, 3] - net(x - step)[0, 3]) / 2e-6
+        assert float(found[0, c, i, j]) == pytest.approx(float(slope), rel=1e-4, abs=1e-7)
+
+
+def test_class_maps_start_from_all_positions_of_one() -> None:
+    net, x = wrap(stirred(Maps()), mean=None, std=None, classes=4), images(2, (9, 9))
+    found = gradient(net, OUTPUT, x, randomized=False)
+    score = net(x.requires_grad_())
+    assert found.target is not None and torch.equal(found.target, score.argmax(1))
+    (expected,) = torch.autograd.grad(score.max(1).values.sum(), x)
+    close(found.signal, expected)
+
+
+class Maps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x)).square()
+
+
+@pytest.mark.usefixtures("wrong_shapes")
+def test_channels_of_the_output_keep_their_activations_and_a_class_goes_alone() -> None:
+    net, x = wrap(stirred(build("resnet20")), mean=None, std=None, classes=10), images(2, (9, 9))
+    mixed = gradient(net, OUTPUT, x, channels=list(range(10)), randomized=False)
+    logits = net(x.requires_grad_())
+    (expected,) = torch.autograd.grad((logits**2 / 2).sum(), x)
+    close(mixed.signal, expected)
+    assert mixed.target is None
+    for layer, settings, said in (
+        (OUTPUT, {"target": 10}, "one of 10 classes"),
+        (OUTPUT, {"target": "11"}, "one of 10 classes"),
+        (OUTPUT, {"target": torch.tensor([1, 2, 3])}, "one for each image"),
+        (OUTPUT, {"target": True}, "one of 10 classes"),
+        (OUTPUT, {"target": 1, "channels": [2]}, "leave channels"),
+        ("layer1.0", {"target": 1}, "of layer 'layer1.0' name channels"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            gradient(net, layer, x, randomized=False, **cast(Any, settings))

@@ -2,9 +2,11 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
+from nets import stirred
 from torchloupe.features.hooks import frozen_eval
 from torchloupe.features.random_control import randomize
 from torchloupe.models import build
@@ -37,13 +39,48 @@ def test_the_model_and_the_random_state_stay() -> None:
 
 
 def test_every_weight_is_drawn_anew_and_by_seed() -> None:
-    net = build("loupe")
+    net = build("resnet20")
     first, again, other = randomize(net, 1), randomize(net, 1), randomize(net, 2)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
         if weight.ndim > 1:
             assert (weight != net.state_dict()[name]).double().mean() > 0.99
             assert (weight != other.state_dict()[name]).double().mean() > 0.99  # floats meet
+
+
+def test_a_networks_own_initializer_is_used() -> None:
+    """Every residual convolution of `loupe` begins as the identity: so does its control, where it was trained."""
+    net = build("loupe")
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(torch.rand_like(parameter))
+    drawn, other = randomize(net), randomize(net, 1)
+    x = torch.rand(2, 128, 4, 4)
+    assert torch.equal(drawn.get_submodule("layer3.1.conv")(x), x)
+    widen = drawn.get_parameter("layer2.0.conv.weight")
+    assert torch.equal(widen[:32], build("loupe").get_parameter("layer2.0.conv.weight")[:32])
+    assert (widen[32:] != other.get_parameter("layer2.0.conv.weight")[32:]).double().mean() > 0.99
+    fc = drawn.get_parameter("fc.weight")
+    assert abs(float(fc.detach().std()) / (0.3 / 128**0.5) - 1) < 0.1 and not drawn.get_parameter("fc.bias").any()
+
+
+@pytest.mark.parametrize("name, std", [("resnet18", (2 / (9 * 512)) ** 0.5), ("resnet20", (2 / (9 * 64)) ** 0.5)])
+def test_he_initializers_are_used(name: str, std: float) -> None:
+    net = build(name)
+    drawn = randomize(net)
+    weight = drawn.get_parameter("layer4.1.conv2.weight" if name == "resnet18" else "layer3.2.conv2.weight")
+    assert abs(float(weight.detach().std()) / std - 1) < 0.02
+
+
+def test_permuted_weights_are_the_same_in_another_order() -> None:
+    net = wrap(stirred(build("study")), mean=None, std=None, classes=10)
+    drawn, other = randomize(net, kind="permuted"), randomize(net, 1, kind="permuted")
+    for name, weight in net.named_parameters():
+        mine, second = drawn.get_parameter(name).detach(), other.get_parameter(name).detach()
+        assert torch.equal(mine.flatten().sort().values, weight.detach().flatten().sort().values)
+        for one, two in ((mine, weight.detach()), (mine, second)):
+            assert (one != two).double().mean() > 0.8, name
+    assert not drawn.get_buffer("bn1.running_mean").any()
 
 
 def test_batch_statistics_are_forgotten() -> None:

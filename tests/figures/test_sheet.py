@@ -209,6 +209,18 @@ def test_signed_values_stand_around_mid_grey(dtype: torch.dtype) -> None:
     assert signed(colors[:, :2]).flatten().tolist() == [96] * 3  # of other numbers of channels the mean is shown
 
 
+def test_one_in_two_hundred_signed_values_may_lie_beyond_the_end() -> None:
+    """A few strong pixels leave the rest of the scale to the others; zeros, however many, do not count."""
+    values = torch.zeros(1, 1, 60, 60)
+    values[0, 0, :20, :20] = torch.arange(1.0, 401.0).view(20, 20)
+    values[0, 0, 0, :3] = torch.tensor([-1e6, 1e6, 1e5])
+    shown = signed(values)[0, 0]
+    assert shown[0, :3].tolist() == [1, 255, 255]  # the end is the third of 400 from above, 1e5
+    assert shown[19, 19] == 128 + round(127 * 400 / 1e5) and shown[59, 59] == 128
+    values[0, 0, 0, 2] = 1
+    assert signed(values)[0, 0, 19, 19] == 255 and signed(values)[0, 0, 9, 19] == 128 + round(127 * 200 / 400)
+
+
 def test_what_is_no_number_does_not_hide_the_signal_beside_it() -> None:
     assert signed(torch.tensor([[[[-2.0, torch.nan, 2.0]]]]))[0, 0, 0, ::2].tolist() == [1, 255]
 

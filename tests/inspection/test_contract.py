@@ -284,7 +284,7 @@ def test_the_row_says_what_the_function_takes(row: Method) -> None:
     assert function.__name__ == row.function
     assert (inspect.getdoc(function) or "").splitlines()[0] == row.summary
     parameters = inspect.signature(function).parameters
-    beside = {"channels", "seed", "progress", "statistics", "best"}
+    beside = {"channels", "seed", "progress", "statistics", "best", "control"}
     settings = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in beside}
     assert {setting.name: setting.default for setting in row.settings} == settings
     assert ("channels" in parameters, "seed" in parameters) == (row.channels, row.seeded)

@@ -126,7 +126,8 @@ def test_some_channels_together(net: Network, images: Tensor) -> None:
 @pytest.mark.parametrize("settings", [{}, {"start": "noise"}, {"jitter": 2}])
 def test_a_batch_is_its_singles_and_the_seed_is_all(net: Network, images: Tensor, settings: dict[str, object]) -> None:
     def run(pictures: Tensor, seed: int = 1) -> Inversion:
-        return invert(net, "block1", pictures, steps=10, seed=seed, **settings)  # type: ignore[arg-type]
+        control = randomize(net, seed, images)  # by itself it is measured on the images that are inverted
+        return invert(net, "block1", pictures, steps=10, seed=seed, control=control, **settings)  # type: ignore[arg-type]
 
     together = run(images)
     assert torch.equal(together.pictures, run(images).pictures)
@@ -213,7 +214,7 @@ def test_nothing_is_left_behind(net: Network, images: Tensor, around: "type[torc
 
 def test_the_twin_is_the_same_through_random_weights(net: Network, images: Tensor) -> None:
     found = invert(net, "block1", images, steps=8, seed=4).randomized
-    expected = invert(randomize(net, 4), "block1", images, steps=8, seed=4, randomized=False)
+    expected = invert(randomize(net, 4, images), "block1", images, steps=8, seed=4, randomized=False)
     assert found is not None and torch.equal(found.pictures, expected.pictures)
 
 

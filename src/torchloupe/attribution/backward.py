@@ -1,29 +1,31 @@
-"""From a layer's activations back to the image: what deconvnet, guided and gradient share.
+"""From a layer's activations, or a class's logit, back to the image: what deconvnet, guided and gradient share.
 
-This is the vector-Jacobian product of the network, with the rule of `rules.relu_backward` at every rectifier.
+This is the vector-Jacobian product of the network up to the layer, the vector being the activations that are kept (of
+a class: 1 at its logit), with the rule of `rules.relu_backward` at every rectifier.
 A convolution hands a signal back by its transpose, BatchNorm by its scale without its shift, a residual sum into
 both branches. Where two pooling windows share one maximum their signals are summed (autograd's way; `MaxUnpool2d`
 overwrites).
 """
 
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from torchloupe.attribution.rules import Rule, relu_backward
-from torchloupe.errors import ModelError, UsageError
-from torchloupe.features.hooks import activations, frozen_eval
+from torchloupe.errors import ModelError, UsageError, did_you_mean, short
+from torchloupe.features.hooks import OUTPUT, activations, frozen_eval, is_output
 from torchloupe.features.random_control import randomize
 from torchloupe.features.receptive import receptive_fields
 from torchloupe.features.trace import BYTES, at_once, channel_list, placed, resolve
-from torchloupe.models.network import check_images
+from torchloupe.models.network import Network, check_images
 from torchloupe.runtime.progress import Progress
 
 Position = str | tuple[int, int] | Int64[Tensor, "b 2"] | None
 Channels = list[int] | Int64[Tensor, "b"] | None
+Target = int | str | Int64[Tensor, "b"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +44,15 @@ class Backward:
     box: Int64[Tensor, "n 4"] | None
     """What its position sees, where it started from one: top, left, bottom, right in pixels, half open."""
     keep: float
-    """Share of each map that it started from; 0 where it was one position."""
+    """Share of each map that it started from; 0 where it was one position, or a class."""
     kept: Int64[Tensor, "n"]
     """Cells it started from that are not zero."""
     randomized: "Backward | None"
     """The parameter-randomization control: the same through the network with random weights."""
     smooth: tuple[str, ...] = ()
     """Smooth functions on the way, which hand back their own derivative whatever the rule."""
+    target: Int64[Tensor, "n"] | None = None
+    """The class whose logit it started from, at the network's output."""
 
     @property
     def twin(self) -> "Backward | None":
@@ -69,14 +73,18 @@ def backpropagate(
     randomized: bool,
     seed: int,
     progress: Progress | None,
+    target: Target = None,
+    control: nn.Module | None = None,
 ) -> Backward:
     """Backpropagate the kept activations of a layer to the image, by a rule.
 
-    With `each` every channel of every picture by itself; with one channel a picture (`[b]`) that one alone.
+    With `each` every channel of every picture by itself; with one channel a picture (`[b]`) that one alone. From the
+    network's output, where no channels are named, it starts from 1 at the logit of one class, `target`; the control
+    starts from the same class. `control` is the network with other weights; without it, it is drawn by `seed`.
 
     Raises:
         ModelError: no such layer, no signal that reaches the picture, or a network that hides its rectifiers.
-        UsageError: a channel, position or fraction that there is not.
+        UsageError: a channel, position, fraction or class that there is not.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.ReLU())
     >>> _ = nn.init.constant_(net[0].weight, 2.0)
@@ -94,6 +102,8 @@ def backpropagate(
         with torch.no_grad():
             count, *sides = activations(model, name, batch[:1]).shape[1:]
         _check_position(position, sides, len(batch), name)
+        free = channels is None and not each and position is None
+        classes = _classes(model, name, batch, target, free=free, vector=sides == [1, 1], count=count)
         if watch is not None:
             smooth = watch.first(lambda: activations(model, name, batch[:1].clone().requires_grad_()))
         image, channel, asked = _pairs(channels, each, count, len(batch), name)
@@ -102,7 +112,8 @@ def backpropagate(
         for start in range(0, len(image), size):
             chosen, units = image[start : start + size], channel[start : start + size]
             at = position[chosen] if isinstance(position, Tensor) else position
-            signal, cells, place = _chunk(model, name, batch[chosen], units, asked, keep, at)
+            aims = None if classes is None else classes[chosen]
+            signal, cells, place = _chunk(model, name, batch[chosen], units, asked, keep, at, aims)
             parts.append((signal.cpu(), cells.cpu(), place.cpu()))
             if progress is not None:
                 progress(min(start + size, len(image)), len(image))
@@ -111,12 +122,45 @@ def backpropagate(
     box = _boxes(model, name, batch, places) if single else None
     other = None
     if randomized:
-        settings = {"keep": keep, "channels": channels, "each": each, "position": position, "seed": seed}
-        drawn = randomize(model, seed, batch)
-        other = backpropagate(drawn, name, images, rule, randomized=False, progress=None, **settings)  # type: ignore[arg-type]
-    fraction = keep if position is None else 0.0
+        settings: dict[str, Any] = {"keep": keep, "channels": channels, "each": each, "position": position}
+        drawn = randomize(model, seed, batch) if control is None else control
+        other = backpropagate(
+            drawn, name, images, rule, randomized=False, seed=seed, progress=None, target=classes, **settings
+        )
+    fraction = keep if position is None and classes is None else 0.0
     plain = batch.detach().cpu()
-    return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other, smooth)
+    return Backward(name, rule, signals, plain, image, channel, box, fraction, kept, other, smooth, classes)
+
+
+def _classes(
+    model: nn.Module, layer: str, images: Tensor, target: Target, *, free: bool, vector: bool, count: int
+) -> Int64[Tensor, "b"] | None:
+    """Return the class that each image's signal starts from: the one asked for, else the one predicted."""
+    if target is None and not (free and vector and is_output(model, layer)):
+        return None
+    if not is_output(model, layer):
+        raise UsageError(f"target is a class of the layer {OUTPUT!r}; of layer {layer!r} name channels.")
+    if not free:
+        raise UsageError("target is where the signal starts from: leave channels, each and position out.")
+    if target is None:
+        size = at_once(model, layer, images)
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        with torch.no_grad():
+            return torch.cat([activations(model, layer, part).mean((2, 3)).argmax(1).cpu() for part in parts])
+    names = model.classes if isinstance(model, Network) else ()
+    if isinstance(target, str) and target in names:
+        target = names.index(target)
+    elif isinstance(target, str) and target.isdecimal():
+        target = int(target)
+    found = target if isinstance(target, Tensor) else torch.tensor([target] if type(target) is int else [])
+    fits = found.ndim == 1 and len(found) in (1, len(images)) and not found.is_floating_point()
+    if not fits or not bool(((found >= 0) & (found < count)).all()):
+        hint = did_you_mean(target[:99], list(names)) if isinstance(target, str) else ""
+        raise UsageError(
+            f"target is one of {count} classes, by its number from 0 or its name, or one for each image, not "
+            f"{short(target)}{hint or '.'}"
+        )
+    return found.cpu().long().expand(len(images))
 
 
 def _pairs(
@@ -141,8 +185,9 @@ def _chunk(
     together: list[int] | None,
     keep: float,
     position: Position,
+    classes: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Backpropagate, each image from its own of `units` or from all of `together`; signals, cells, a place."""
+    """Backpropagate, each image from its class, its own of `units` or all of `together`; signals, cells, a place."""
     x = images.clone().requires_grad_()
     features = activations(model, layer, x)
     values = features.detach()
@@ -153,7 +198,7 @@ def _chunk(
         else:
             mask[:, together] = 1
         values = values * mask[:, :, None, None]
-    start = initial_signal(values, keep, position)
+    start = initial_signal(values, keep, position) if classes is None else class_signal(values, classes)
     (signal,) = torch.autograd.grad(features, x, start, allow_unused=True)
     if signal is None:
         raise ModelError(f"layer {layer!r} does not depend on the picture. Name one that does.")
@@ -207,6 +252,17 @@ def initial_signal(features: Float[Tensor, "b c y x"], keep: float, position: Po
     index = (at[:, 0] * features.shape[3] + at[:, 1]).to(features.device)
     order = index[:, None, None].expand(len(flat), flat.shape[1], 1)
     return torch.zeros_like(flat).scatter_(2, order, flat.gather(2, order)).view_as(features)
+
+
+def class_signal(logits: Float[Tensor, "b c y x"], classes: Int64[Tensor, "b"]) -> Float[Tensor, "b c y x"]:
+    """Return 1 at the logit of each image's class, of class maps as much over all positions, all others zero.
+
+    >>> class_signal(torch.zeros(1, 3, 1, 1), torch.tensor([2])).flatten()
+    tensor([0., 0., 1.])
+    """
+    start = torch.zeros_like(logits)
+    start[torch.arange(len(logits), device=logits.device), classes.to(logits.device)] = 1 / logits[0, 0].numel()
+    return start
 
 
 def _check_position(position: Position, sides: list[int], images: int, layer: str) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--units", help="Units of a layer at most, or all (default: 32, fewer where the budget asks for it).")
 @click.option("--budget", default="10m", show_default=True, help="Time it may take: 90s, 10m, 2h, or none.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--second", help="Another training of the same network: RUN, or any MODEL. Stands beside the control.")
 @click.option("--as", "kind", type=click.Choice(["html", "latex", "markdown"]), default="html", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write (default: RUN/report.html).")
 @click.option("--open", "opened", is_flag=True, help="Open it in the browser.")
@@ -52,6 +53,7 @@ def report(model: str, **options: Any) -> None:
         units=whole_number(options["units"]),
         budget=seconds(options["budget"]),
         seed=options["seed"],
+        second=options["second"],
         quiet=console.quiet,
     )
     if options["as_json"]:
@@ -73,7 +75,13 @@ def place(studied: "Subject") -> Path:
 def _check_kind(options: dict[str, Any]) -> None:
     """Refuse what only a page has."""
     context = click.get_current_context()
-    for name, flag in (("layers", "--layers"), ("units", "--units"), ("budget", "--budget"), ("opened", "--open")):
+    for name, flag in (
+        ("layers", "--layers"),
+        ("units", "--units"),
+        ("budget", "--budget"),
+        ("second", "--second"),
+        ("opened", "--open"),
+    ):
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             raise UsageError(f"{flag} belongs to a report in HTML, not to --as {options['kind']}: leave it out.")
 

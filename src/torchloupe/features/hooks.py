@@ -163,6 +163,41 @@ def observe(model: nn.Module, see: Callable[[str, nn.Module, Tensor | None, Tens
 
 
 @contextmanager
+def observe_inputs(model: nn.Module, see: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    """Call `see(name, module, input)` before every module of every forward pass run inside, the network itself as "".
+
+    `input` is the first tensor of its inputs; without one the module is passed over. What `see` writes into a module's
+    buffers is what the module then computes with. Passes of other threads are not observed.
+
+    >>> net, seen = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), []
+    >>> with frozen_eval(net), observe_inputs(net, lambda name, module, before: seen.append((name, before.ndim))):
+    ...     _ = net(torch.ones(3, 1, 2, 2))
+    >>> seen
+    [('', 4), ('0', 4), ('1', 2)]
+    """
+    handles = []
+
+    def hook(name: str) -> Callable[..., None]:
+        def call(module: nn.Module, inputs: Any) -> None:
+            first = first_tensor(inputs)
+            if first is not None:
+                see(name, module, first)
+
+        return _this_thread_only(call)
+
+    bare = model.bare if isinstance(model, Network) else model
+    with exclusive(model):
+        try:
+            for name, module in bare.named_modules():
+                if not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_pre_hook(hook(name)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
 def capture(model: nn.Module, *layers: str) -> Iterator[dict[str, Tensor]]:
     """Yield a dict that a forward pass run inside fills with the outputs of layers, gradient graph kept.
 

@@ -4,9 +4,9 @@ import copy
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from torchloupe.errors import ModelError
+from torchloupe.features.batch_statistics import measure_batch_statistics
 from torchloupe.features.hooks import frozen_eval, observe
 from torchloupe.features.owner import exclusive, seeded
 from torchloupe.models.layout import laid_out
@@ -21,7 +22,8 @@ from torchloupe.models.network import Network
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
+Kind = Literal["initial", "permuted"]
+"""Weights as before training, or those of the trained network in another order."""
 
 TRIES = 3
 """Streams that are drawn from before a network counts as one that cannot be drawn anew."""
@@ -29,13 +31,24 @@ SETTLING = 30
 """Power iterations for a spectral norm to fit weights that it has not seen."""
 
 
-def randomize(model: nn.Module, seed: int = 0, images: Float[Tensor, "b c h w"] | None = None) -> nn.Module:
-    """Return a copy of a network with freshly drawn weights (Adebayo et al. 2018, "Sanity checks for saliency maps").
+def randomize(
+    model: nn.Module,
+    seed: int = 0,
+    images: Float[Tensor, "b c h w"] | None = None,
+    *,
+    kind: Kind = "initial",
+) -> nn.Module:
+    """Return a copy of a network with other weights (Adebayo et al. 2018, "Sanity checks for saliency maps").
 
-    Modules that know how to reset themselves do so; other parameters keep their mean and standard deviation and are
-    shuffled. Where a weight is made from others (`torch.nn.utils`: prune, weight_norm, spectral_norm; parametrizations)
-    those are drawn. No `manual_seed` of the caller gives the same numbers, whose random state is left alone. With
-    `images` it is checked that what the layers put out is finite and of a like scale.
+    `initial`: freshly drawn, as before training. Modules that know how to reset themselves (`reset_parameters`) do so,
+    the outer ones after their parts, as our own networks do; what nobody resets keeps its mean and standard deviation
+    and is shuffled. `permuted`: all weights keep their values, shuffled within each tensor. Where a weight is made from
+    others (`torch.nn.utils`: prune, weight_norm, spectral_norm; parametrizations) those are drawn. No `manual_seed` of
+    the caller gives the same numbers, whose random state is left alone.
+
+    With `images` in [0, 1] (some hundred of the network's own data) the statistics of BatchNorm are measured on them,
+    see `measure_batch_statistics`, and it is checked that what the layers put out is finite and of a like scale.
+    Without, BatchNorm has mean 0 and variance 1: it normalizes nothing, and the network differs by more than weights.
 
     Raises:
         ModelError: a weight stays what it is, or the random network puts out nothing sensible.
@@ -43,16 +56,16 @@ def randomize(model: nn.Module, seed: int = 0, images: Float[Tensor, "b c h w"] 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3))
     >>> bool((randomize(net)[0].weight == net[0].weight).any())
     False
+    >>> torch.equal(randomize(net, kind="permuted")[0].weight.flatten().sort()[0], net[0].weight.flatten().sort()[0])
+    True
     """
+    drawn = replica(model)
     with torch.inference_mode(False), torch.no_grad():
-        with exclusive(model):  # not while another thread has switched and hooked it
-            # in here: weights copied under inference_mode let no gradient pass
-            drawn = copy.deepcopy(model, _detached(model))
         bare = drawn.bare if isinstance(drawn, Network) else drawn
         trained = {name: value.clone() for name, value in _weights(bare)}
         same: list[str] = []
         for attempt in range(TRIES):
-            _redraw(bare, seed, attempt)
+            _redraw(bare, trained, seed, attempt, kind)
             same = [name for name, value in _weights(bare) if _unchanged(value, trained[name])]
             if not same:
                 break
@@ -62,8 +75,20 @@ def randomize(model: nn.Module, seed: int = 0, images: Float[Tensor, "b c h w"] 
                 "control of it. Ask without (--no-randomized, randomized=False)."
             )
     if images is not None:
+        measure_batch_statistics(drawn, images)
         _check_scale(model, drawn, images)
     return drawn
+
+
+def replica(model: nn.Module) -> nn.Module:
+    """Return a copy of a network that gradients pass, made while no other thread has switched and hooked it.
+
+    >>> replica(nn.ReLU())
+    ReLU()
+    """
+    with torch.inference_mode(False), torch.no_grad(), exclusive(model):
+        # in here: weights copied under inference_mode let no gradient pass
+        return copy.deepcopy(model, _detached(model))
 
 
 def _detached(model: nn.Module) -> dict[int, Any]:
@@ -112,25 +137,39 @@ def _is_part(module: nn.Module, parameter: str) -> bool:
     return any(parameter == f"{name}{end}" for name in _made(module) for end in ("_orig", "_g", "_v"))
 
 
-def _redraw(bare: nn.Module, seed: int, attempt: int = 0) -> None:
+def _redraw(bare: nn.Module, trained: Mapping[str, Tensor], seed: int, attempt: int, kind: Kind) -> None:
     """Draw every weight of a network anew, from a stream that no `manual_seed(n)` of a user begins."""
     word = f"torchloupe: parameter randomization {seed} {attempt}".encode()
+    modules = [(name, m) for name, m in bare.named_modules() if not isinstance(m, parametrize.ParametrizationList)]
     with seeded(int.from_bytes(hashlib.sha256(word).digest()[:7], "big")):
         torch.rand(1009)  # a generator takes 32 bits of its seed only: nobody begins here
-        for module in bare.modules():
-            if isinstance(module, parametrize.ParametrizationList):
-                continue
-            made = _made(module)
-            plain = _plain(module) if made else module
-            before = {name: p.clone() for name, p in _used(plain).items()}
-            reset = getattr(plain, "reset_parameters", None)
-            if callable(reset):
-                reset()
-            for name, parameter in _used(plain).items():
-                if not callable(reset) or (_varied(parameter) and torch.equal(parameter, before[name])):
-                    parameter.copy_(_shuffled(parameter))
-            for name in made:
-                _put(module, name, _used(plain)[name].detach())
+        for _, module in reversed(modules):  # parts before what holds them
+            if kind == "initial":
+                _reset(module)
+            elif callable(forget := getattr(module, "reset_running_stats", None)):
+                forget()
+        for prefix, module in modules:
+            for own, value in _used(module).items():
+                before = trained.get(f"{prefix}.{own}" if prefix else own)
+                if before is not None and (kind == "permuted" or _unchanged(value, before)):
+                    _place(module, own, _shuffled(value.detach()))
+
+
+def _reset(module: nn.Module) -> None:
+    """Let a module that can do so draw its weights anew."""
+    made = _made(module)
+    plain = _plain(module) if made else module
+    if callable(reset := getattr(plain, "reset_parameters", None)):
+        reset()
+        for name in made:
+            _put(module, name, _used(plain)[name].detach())
+
+
+def _place(module: nn.Module, name: str, fresh: Tensor) -> None:
+    if name in _made(module):
+        _put(module, name, fresh)
+    else:
+        module.get_parameter(name).copy_(fresh)
 
 
 def _varied(value: Tensor) -> bool:

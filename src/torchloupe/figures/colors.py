@@ -67,15 +67,23 @@ def stretched(
     return rgb((values - start.view(-1, 1, 1, 1)) / span.view(-1, 1, 1, 1))
 
 
+CENTILE = 0.005
+"""Share of the values that are not zero, the strongest, that lie beyond the end of a signed scale."""
+
+
 def signed(values: Float[Tensor, "n c h w"], scale: str = "per_picture") -> UInt8[Tensor, "n 3 h w"]:
-    """Show signed values around mid grey: zero is 128, the strongest (of each picture, or of all: `shared`) an end.
+    """Show signed values around mid grey: zero is 128, the 99.5th percentile of their magnitudes an end.
+
+    Of each picture, or of all (`shared`); zeros do not count, stronger values are shown as the end.
 
     >>> signed(torch.tensor([[[[-2.0, 0.0, 2.0]]]]))[0, 0].tolist()
     [[1, 128, 255]]
     """
     values = values.nan_to_num()
-    strongest = values.abs().amax() if scale == "shared" else values.abs().flatten(1).amax(1)[:, None, None, None]
-    shares = values / strongest.clamp(min=1e-300 if values.dtype == torch.float64 else 1e-30)
+    sizes = values.detach().abs().reshape(1 if scale == "shared" else len(values), -1)
+    beyond = (CENTILE * (sizes > 0).sum(1, keepdim=True)).long()
+    end = sizes.sort(1, descending=True).values.gather(1, beyond)[:, :, None, None]
+    shares = values / end.clamp(min=1e-300 if values.dtype == torch.float64 else 1e-30)
     channels = shares.shape[1]
     shown = shares if channels == 3 else shares.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     return (128 + shown.detach().float().clamp(-1, 1) * 127).round().to(torch.uint8).cpu()

@@ -37,7 +37,7 @@ class Method:
     layer: str = "last"
     channels: bool = True
     seeded: bool = True
-    needs: tuple[Literal["statistics", "best"], ...] = ()
+    needs: tuple[Literal["statistics", "best", "control"], ...] = ()
     """What it is told of the model's own data where that is at hand."""
     numbers: tuple[str, ...] = ()
     """Fields of the result that belong beside the pictures."""
@@ -80,6 +80,7 @@ KEEP = (
     Setting("keep", float, 0.1, "Share of each map that is the initial signal, the strongest."),
     EACH,
     Setting("position", str, None, "Start from one position instead: max, or y,x."),
+    Setting("target", str, None, "From --layer output: the class, by name or number (default: the predicted one)."),
     RANDOMIZED,
 )
 BACK = "torchloupe.inspection.views.backward:view"
@@ -112,6 +113,7 @@ METHODS: tuple[Method, ...] = (
         "Inversion",
         "Remake images from a layer's activations: of all its channels, of some, or of each alone.",
         "pictures",
+        needs=("control",),
         numbers=("error", "psnr", "ssim"),
         settings=(
             EACH,
@@ -153,6 +155,7 @@ METHODS: tuple[Method, ...] = (
         "Deconvnet",
         "Backpropagate a layer's activations to the image, rectifying the signal at each ReLU.",
         "pictures",
+        needs=("control",),
         settings=KEEP,
     ),
     Method(
@@ -162,6 +165,7 @@ METHODS: tuple[Method, ...] = (
         "Guided backpropagation",
         "Backpropagate, passing at each ReLU only positive signals to positive inputs.",
         "pictures",
+        needs=("control",),
         settings=KEEP,
     ),
     Method(
@@ -171,6 +175,7 @@ METHODS: tuple[Method, ...] = (
         "Gradient",
         "Backpropagate a layer's activations to the image by the plain derivative.",
         "pictures",
+        needs=("control",),
         settings=KEEP,
     ),
     Method(

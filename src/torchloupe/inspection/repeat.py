@@ -54,7 +54,7 @@ def _repeated(manifest: Manifest, word: str, file: Path, progress: Progress | No
         raise ModelError(f"the weights of {short(word)} are not those that '{file}' was made with.")
     if manifest.crc32 is not None and any(map(is_from_data, manifest.pictures or ())) and studied.crc != manifest.crc32:
         raise ModelError(f"the data of {short(word)} are not at hand, or not those that '{file}' was made with.")
-    return run(
+    made = run(
         manifest.method,
         studied,
         manifest.layer,
@@ -64,6 +64,12 @@ def _repeated(manifest: Manifest, word: str, file: Path, progress: Progress | No
         progress=progress,
         **manifest.settings,
     )
+    before, now = (told.get("control") for told in (manifest.told, made.told))
+    if before is not None and before != now:
+        raise ModelError(
+            f"the control in '{file}' was measured on {short(before, 80)}, which are not at hand: it would be another."
+        )
+    return made
 
 
 again = repeat

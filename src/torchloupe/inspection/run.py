@@ -136,6 +136,8 @@ def _parsed(name: str, value: Any) -> Any:
             return torch.tensor(value)
         except (TypeError, ValueError):
             raise UsageError("position is one (y, x) for each image, in whole numbers.") from None
+    if name == "target" and isinstance(value, list):
+        return torch.tensor(value)
     if name in ("position", "canvas") and isinstance(value, list):
         return tuple(value)
     if not isinstance(value, str) or name not in ("position", "direction") or value in ("max", "center"):
@@ -205,6 +207,8 @@ def _needs(
         named = resolve(studied.model, layer, images)
         arguments["best"] = studied.best(named, progress)
         told["best_of"] = None if arguments["best"] is None else studied.counted(named)
+    if "control" in method.needs and arguments.get("randomized", True):
+        arguments["control"], told["control"] = studied.control(arguments.get("seed", 0), arguments["images"])
     return told
 
 

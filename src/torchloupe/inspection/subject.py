@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from torchloupe import data as data_sets
@@ -21,9 +22,12 @@ from torchloupe.checkpoints.open import Origin, open_model
 from torchloupe.data.dataset import Dataset, Split, check_one_label, checksum
 from torchloupe.data.downloads.mirrors import KNOWN
 from torchloupe.data.subsets import spread_out
+from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, ModelError
 from torchloupe.evaluation.channels import ChannelHealth, health
-from torchloupe.features.trace import example
+from torchloupe.features.batch_statistics import measurable
+from torchloupe.features.random_control import Kind, randomize
+from torchloupe.features.trace import example, placed
 from torchloupe.inspection import kept
 from torchloupe.inspection.places import caches, own_run
 from torchloupe.models.network import Network, uncompiled
@@ -40,6 +44,10 @@ ABOUT: Schema = {
     "classes": (lambda value: each(value, is_text), "a list of names"),
 }
 """What stands beside the stored health of channels."""
+CALIBRATION = 256
+"""Images that the BatchNorm statistics of a control are measured on, at most."""
+CONTROLS = 2**29
+"""Bytes of networks with other weights that are kept at hand; one network at least."""
 LOOKING = "looking inside a network"
 FIGURES = 2
 """Changes when `ChannelHealth` does."""
@@ -89,6 +97,7 @@ class Subject:
         """What `health` was measured on, once it was asked for: data, classes, number of images (the least of all
         layers asked for; `counted` says each layer's)."""
         self._weights = self._crc = ""
+        self._controls: dict[tuple[int, Kind], nn.Module] = {}
 
     @property
     def title(self) -> str:
@@ -193,6 +202,51 @@ class Subject:
             _, channels, height, width = example(self.model).shape
             return generic(height, width, channels), "generic"
         return keep_statistics(own_run(run) if self._given is None else None, known), known.name
+
+    def control(
+        self, seed: int, images: Float[Tensor, "b c h w"], kind: Kind = "initial"
+    ) -> tuple[nn.Module, str | None]:
+        """Return the parameter-randomization control of a seed, and what its BatchNorm statistics were measured on.
+
+        That is some of its data (train), spread out, or, where those are not at hand, `images`; None: it has none.
+
+        Raises:
+            ModelError: there is no control of it.
+        """
+        shown = self.calibration(images)
+        measured = self.calibrated_on(images)
+        if self._own_images() is None:
+            return randomize(self.model, seed, shown, kind=kind), measured
+        if (seed, kind) not in self._controls:
+            size = sum(p.numel() * p.element_size() for p in self.model.parameters())
+            while self._controls and (1 + len(self._controls)) * size > CONTROLS:
+                self._controls.pop(next(iter(self._controls)))
+            self._controls[seed, kind] = randomize(self.model, seed, shown, kind=kind)
+        return self._controls[seed, kind], measured
+
+    def calibration(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "m c h w"]:
+        """Return what BatchNorm statistics of a control are measured on: some of its data, else `images`."""
+        own = self._own_images()
+        if own is None:
+            return placed(self.model, images)
+        shown = to_float(own.images[spread_out(len(own), CALIBRATION)], self.size)
+        return placed(self.model, shown if shown.shape[1] == self._colors() else shown.mean(1, keepdim=True))
+
+    def calibrated_on(self, images: Float[Tensor, "b c h w"]) -> str | None:
+        """Say what BatchNorm statistics of a control are measured on; None for a network that keeps none."""
+        count, own, known = measurable(self.model, self.calibration(images)), self._own_images(), self.dataset()
+        if count is None:
+            return None
+        if own is None or known is None:
+            return f"{count} of the pictures shown" if count < len(images) else f"the {count} pictures shown"
+        return f"{count} {'train' if own is known.train else 'test'} pictures of {known.name}"
+
+    def _own_images(self) -> Split | None:
+        """Return the train split of its data, or test; None if the network does not take such images."""
+        known = self.dataset()
+        own = None if known is None else known.train if len(known.train) else known.test
+        fits = own is not None and len(own) and self._colors() in (1, own.images.shape[1])
+        return own if fits else None
 
     def _colors(self) -> int:
         return int(example(self.model).shape[1])

@@ -20,8 +20,19 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     4.0
     """
     conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-    nn.init.dirac_(conv.weight.data[:inputs])
+    copy_channels(conv)
     return conv
+
+
+def copy_channels(conv: nn.Conv2d) -> None:
+    """Let a convolution copy its first channels, as far as it has outputs for them.
+
+    >>> conv = nn.Conv2d(2, 2, 3)
+    >>> copy_channels(conv)
+    >>> conv.weight.sum().item()
+    2.0
+    """
+    nn.init.dirac_(conv.weight.data[: conv.in_channels])
 
 
 class Residual(nn.Module):
@@ -32,6 +43,10 @@ class Residual(nn.Module):
         self.conv = conv3x3(width, width)
         self.bn = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
+
+    def reset_parameters(self) -> None:
+        """Begin anew what does not begin as its parts do by themselves."""
+        copy_channels(self.conv)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the same shape."""
@@ -48,6 +63,10 @@ class Widen(nn.Module):
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.bn = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU()
+
+    def reset_parameters(self) -> None:
+        """Begin anew what does not begin as its parts do by themselves."""
+        copy_channels(self.conv)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         """Return twice the channels (by default) at half the side, rounded up."""
@@ -70,7 +89,11 @@ class Loupe(nn.Module):
         self.layer3 = nn.Sequential(Widen(second, third), Residual(third))
         self.pool = nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(third, classes)
-        nn.init.normal_(self.fc.weight, std=0.3 / third**0.5)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin anew what does not begin as its parts do by themselves."""
+        nn.init.normal_(self.fc.weight, std=0.3 / self.fc.in_features**0.5)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes"]:

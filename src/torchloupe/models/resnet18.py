@@ -51,6 +51,10 @@ class ResNet18(nn.Module):
         self.layer4 = nn.Sequential(Block(256, 512, stride=2), Block(512, 512))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512, classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin anew what does not begin as its parts do by themselves."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

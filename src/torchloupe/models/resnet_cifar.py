@@ -57,6 +57,10 @@ class ResNetCifar(nn.Module):
         self.layer3 = stage(32, 64, 2, blocks)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.linear = nn.Linear(64, classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Begin anew what does not begin as its parts do by themselves."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)

@@ -109,11 +109,25 @@ class Ablated:
 
 
 @dataclass(frozen=True)
-class Control:
-    """Correlation of a signal with that of the network with random weights, over the sample images."""
+class Interval:
+    """A mean over images with its 95 % interval."""
 
     mean: float | None
-    std: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Control:
+    """How alike the signals of two kinds of networks are: Spearman's correlation, signed and of magnitudes."""
+
+    pair: str
+    """`trained, random` and so on, see `attribution.randomization`."""
+    networks: int
+    """Pairs of networks."""
+    signed: Interval
+    absolute: Interval
 
 
 @dataclass
@@ -142,11 +156,11 @@ class Layer:
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     """How each kind of image was made."""
     correlations: dict[str, list[float | None]] = field(default_factory=dict)
-    """Rule -> correlation with the control, for each sample image."""
+    """Rule -> Spearman's correlation with the control, for each sample image."""
     inversions: Inversions | None = None
     ablated: Ablated | None = None
-    controls: dict[str, Control] = field(default_factory=dict)
-    """Rule -> how far its signal depends on the weights."""
+    controls: dict[str, list[Control]] = field(default_factory=dict)
+    """Rule -> how far its signal depends on the weights, beside what that could lose to."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +251,14 @@ class Contents:
     accuracy_chart: str
     facts: Sequence[tuple[str, str]]
     layers: Sequence[Layer]
+    cascade_chart: str
+    """The parameter-randomization control layer by layer, as SVG; empty where there is none."""
+    cascade_layers: Sequence[str]
+    """The layers in the order in which they are randomized."""
+    control_images: str
+    """What BatchNorm statistics of the random networks were measured on; empty where they keep none."""
+    second: str
+    """What the second training is called; empty where none was given."""
     film: TrainingFilm | None
     samples: Sequence[str]
     """What the sample images are called; they are the tiles of `shown`."""

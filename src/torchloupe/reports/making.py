@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchloupe.data.dataset import Split
 from torchloupe.data.subsets import spread_out, take
@@ -47,6 +47,8 @@ class Making:
     """What, of which layer, was not begun for lack of time."""
     done: float = 0.0
     total: float = 1.0
+    second: nn.Module | None = None
+    """The same architecture, trained once more."""
 
     def attempt(self, what: str, layer: str, make: Callable[[], T]) -> T | None:
         """Make one part; what the network refuses, or time does not allow, is noted, and None returned."""

@@ -12,13 +12,19 @@ from torch import Tensor, nn
 from torchloupe.errors import LoupeError
 from torchloupe.evaluation.ablation import RECTIFIER_MODULES
 from torchloupe.evaluation.channels import ChannelHealth
+from torchloupe.features.cascade import weighted_layers
 from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
 from torchloupe.features.trace import PASSING, Call, at_once, blocks_of, placed, resolve, trace
+from torchloupe.inspection.subject import CALIBRATION
 
 LAYERS = 12
 """Layers of a report where none are named, at most."""
 BATCH = 16
 """Pictures on which a pass is timed."""
+CASCADED = 24
+"""Layers with weights of a network whose randomization layer by layer is shown, at most."""
+NETWORKS = 8
+"""Networks whose signals are compared: the trained ones, random and shuffled ones."""
 FIXED = 0.5
 """Seconds of a layer's own work that no number of pictures changes: receptive fields, files, drawing."""
 
@@ -45,14 +51,20 @@ class Amount:
     """Pictures on which a unit is ablated, but for the last block."""
     learned: int = 8
     """Units whose picture is shown as it was while the network learned."""
+    controlled: int = 16
+    """Pictures on which signals of trained and random networks are compared."""
 
 
 TIERS = (
     Amount(),
     Amount(units=20, copies=2, steps=48, inversion_steps=64),
-    Amount(units=12, copies=2, steps=40, samples=6, inversion_steps=48, images=5000, ablated=500, learned=6),
-    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, images=2000, ablated=300, learned=4),
-    Amount(4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, images=1000, ablated=200, learned=4),
+    Amount(
+        units=12, copies=2, steps=40, samples=6, inversion_steps=48, images=5000, ablated=500, learned=6, controlled=12
+    ),
+    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, images=2000, ablated=300, learned=4, controlled=8),
+    Amount(
+        4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, images=1000, ablated=200, learned=4, controlled=6
+    ),
 )
 """From whole to sparing: the first whose estimate fits the budget is taken."""
 
@@ -159,10 +171,11 @@ def cost(
     amount: Amount,
     images: int,
     snapshots: int,
+    weighted: int = 0,
 ) -> float:
     """Estimate the seconds of a report: pictures through the network, counted, over what one takes, measured.
 
-    `pictures`: test pictures at hand. `snapshots`: states of the network on its way.
+    `pictures`: test pictures at hand. `snapshots`: states of the network on its way. `weighted`: layers with weights.
 
     >>> cost(["output"], {"output": 10}, {"output": 0.001}, Amount(), 0, 0) > 0
     True
@@ -173,12 +186,14 @@ def cost(
     total = FIXED * (1 + len(layers)) + 3 * count * forward * whole  # what channels do; the test, and mirrored
     for layer in layers:
         units = channels[layer] if amount.units is None else min(amount.units, channels[layer])
-        walks = 2 * 3 * amount.samples + units * amount.traced
+        walks = 3 * (2 * amount.samples + NETWORKS * amount.controlled) + units * amount.traced
         inversions = 2 * amount.samples * amount.inversion_steps
         climbs = units * amount.copies * amount.steps
         total += (climbs + inversions + walks + count * forward) * each[layer]
         if count and layer != OUTPUT:
             total += units * min(amount.ablated, count) * forward * max(whole - each[layer], 0.05 * whole)
+    if weighted <= CASCADED:
+        total += weighted * (3 * amount.samples + CALIBRATION * forward) * whole
     total += snapshots * (amount.learned * amount.steps + min(1000, count) * forward) * whole
     return total
 
@@ -214,10 +229,11 @@ def plan(
     with frozen_eval(model), torch.no_grad():
         channels = {layer: int(activations(model, layer, placed(model, image[:1])).shape[1]) for layer in chosen}
     each = timed(model, chosen, image)
+    weighted = len(weighted_layers(model, placed(model, image[:1])))
     seconds, amount = 0.0, TIERS[0]
     for tier in TIERS:
         amount = tier if units is None else replace(tier, units=None if units == "all" else int(units))
-        seconds = cost(chosen, channels, each, amount, images, snapshots)
+        seconds = cost(chosen, channels, each, amount, images, snapshots, weighted)
         if budget is None or seconds <= budget:
             break
     notes = list(omitted)
@@ -280,6 +296,8 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
         ),
         (
             "Parameter-randomization control",
-            "The same network, every weight drawn anew by seed; nothing else differs (Adebayo et al. 2018).",
+            "The same network with weights drawn anew by seed, as before training (its own initializer where it has "
+            "one), and BatchNorm statistics measured with them; beside it networks of the trained weights, shuffled "
+            "within each tensor (Adebayo et al. 2018).",
         ),
     ]

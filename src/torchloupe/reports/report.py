@@ -21,8 +21,10 @@ from torchloupe.models.network import Network, modes_kept, unwrapped
 from torchloupe.reports.contents import Contents, Mistake, Performance
 from torchloupe.reports.html.page import INDEX, parts, whole
 from torchloupe.reports.html.sprites import reduced, sprite
+from torchloupe.reports.html.tables import RULES
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import Plan, plan, sentences
+from torchloupe.reports.sections.control import cascade_chart, control_images
 from torchloupe.reports.sections.layers import PARTS, all_layers
 from torchloupe.reports.sections.performance import performance, training_curves, training_facts
 from torchloupe.reports.sections.training_film import snapshots, training_film
@@ -65,6 +67,7 @@ def report(
     units: int | str | None = None,
     budget: float | None = BUDGET,
     seed: int = 0,
+    second: "nn.Module | str | Path | None" = None,
     quiet: bool = False,
 ) -> ReportFile:
     """Write a report of a network, by default with everything that fits into ten minutes.
@@ -72,7 +75,8 @@ def report(
     It goes to `out`, by default `report.html`. The network takes pictures in [0, 1]; `data` is its data set (a word,
     folder or `Dataset`; by default that of its run), `pictures` are those every layer is shown by, `units` those of a
     layer at most (or `all`), `budget` seconds (None: no limit). What it will show and cost is printed beforehand, what
-    it left out at the end; `quiet`: nothing.
+    it left out at the end; `quiet`: nothing. `second` is another training of the same network: how alike the two are
+    stands beside how alike trained and random networks are.
 
     `run` is the run that was recorded of a network of your own (see `torchloupe.Recorder`), which is given as it was
     trained: the report then tells how it learned, too, and by default goes into that run.
@@ -91,14 +95,15 @@ def report(
     True
     """
     if run is None:
-        return _report(subject(model, data), Path(out or "report.html"), pictures, layers, units, budget, seed, quiet)
+        studied = subject(model, data)
+        return _report(studied, Path(out or "report.html"), pictures, layers, units, budget, seed, second, quiet)
     if isinstance(model, Subject | str | Path):
         raise UsageError("run= is of a network in Python: leave it out where the run itself is named.")
     with modes_kept(unwrapped(model)):
         studied = Subject(of_run(model, run), data)
         assert studied.origin is not None and studied.origin.run is not None
         place = Path(out) if out is not None else studied.origin.run / "report.html"
-        return _report(studied, place, pictures, layers, units, budget, seed, quiet)
+        return _report(studied, place, pictures, layers, units, budget, seed, second, quiet)
 
 
 def _report(
@@ -109,10 +114,12 @@ def _report(
     units: int | str | None,
     budget: float | None,
     seed: int,
+    second: "nn.Module | str | Path | None",
     quiet: bool,
 ) -> ReportFile:
     words = [str(word) for word in ([pictures] if isinstance(pictures, str | Path) else pictures)]
     console = Console(quiet)
+    other = None if second is None else _second(studied, second)
     lock = out.with_name(f".{out.name}.lock")
     with locked(lock, f"the report '{out}' is being written", "name another file with --out"):
         sweep(report_folder(out))
@@ -121,10 +128,24 @@ def _report(
         for line in announced(planned, samples):
             console.say(line)
         with console.progress("report") as tick:
-            made = write(studied, out, planned, samples, budget=budget, seed=seed, tick=tick)
+            made = write(studied, out, planned, samples, budget=budget, seed=seed, second=other, tick=tick)
         for line in left_out(made):
             console.say(line)
     return made
+
+
+def _second(studied: Subject, second: "nn.Module | str | Path") -> Subject:
+    """Open another training of the same network.
+
+    Raises:
+        UsageError: it is another architecture.
+    """
+    other = subject(second)
+    mine, theirs = ({key: tuple(v.shape) for key, v in each.model.named_parameters()} for each in (studied, other))
+    if mine != theirs or studied.size != other.size:
+        raise UsageError(f"second is another training of the same network, and {other.title} is another network.")
+    other.model.to(next((p.device for p in studied.model.parameters()), torch.device("cpu")))
+    return other
 
 
 def announced(plan: Plan, samples: Images) -> list[str]:
@@ -217,6 +238,7 @@ def write(
     *,
     budget: float | None = BUDGET,
     seed: int = 0,
+    second: Subject | None = None,
     tick: Progress | None = None,
 ) -> ReportFile:
     """Make a report as planned and write it to `out` (a file; above 15 MB a folder of that name with an index page).
@@ -225,7 +247,7 @@ def write(
     """
     began = time.monotonic()
     out = out if out.suffix else out.with_suffix(".html")
-    contents = contents_of(studied, plan, samples, budget=budget, seed=seed, tick=tick)
+    contents = contents_of(studied, plan, samples, budget=budget, seed=seed, second=second, tick=tick)
     html = _bytes(whole(contents))
     folder = report_folder(out)
     if len(html) <= LARGEST:
@@ -252,17 +274,20 @@ def contents_of(
     *,
     budget: float | None = None,
     seed: int = 0,
+    second: Subject | None = None,
     tick: Progress | None = None,
 ) -> Contents:
     """Compute everything that a report says."""
     began = time.monotonic()
     deadline = None if budget is None else began + SLACK * max(budget, plan.seconds)
-    making = Making(studied, plan, samples, seed, deadline, tick)
+    making = Making(studied, plan, samples, seed, deadline, tick, second=None if second is None else second.model)
     states = snapshots(studied.origin.run if studied.origin else None)
     making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
     tested = making.attempt("how well it does", "all", lambda: performance(studied, plan.amount.images))
     making.step()
     layers = all_layers(making)
+    rules = [rule for rule in RULES if any(rule in layer.controls for layer in layers)]
+    cascade, cascade_layers = cascade_chart(making, rules)
     film = training_film(making)
     making.step()
     run = studied.origin.run if studied.origin else None
@@ -280,6 +305,10 @@ def contents_of(
         accuracy_chart=accuracy,
         facts=training_facts(studied),
         layers=layers,
+        cascade_chart=cascade,
+        cascade_layers=cascade_layers,
+        control_images=control_images(making),
+        second="" if second is None else second.title,
         film=film,
         samples=samples.captions,
         sample_words=_words(samples),

@@ -101,6 +101,7 @@ def invert(
     jitter: int = 0,
     seed: int = 0,
     randomized: bool = True,
+    control: nn.Module | None = None,
     progress: Progress | None = None,
 ) -> Inversion:
     """Remake images from a layer's activations: of all its channels, of some, or of each alone.
@@ -111,6 +112,8 @@ def invert(
     values outside [0, 1]. `jitter` shifts the picture by up to so many pixels, anew at each step, around its edges; no
     curvature can be learned from such a moving aim, so that Adam takes the place of L-BFGS, and the prior stays whole.
     A dead channel (zero at every position) says nothing: its picture is the start, smoothed, and its error NaN.
+    `randomized` adds the parameter-randomization control: the same through random weights, drawn by `seed`; BatchNorm
+    statistics measured on some hundred pictures of the data, where these are at hand, else on `images`.
 
     Raises:
         DataError: no pictures in [0, 1].
@@ -142,7 +145,9 @@ def invert(
         return _invert(net, layer, images, channels, each, settings, tell)
 
     found = run(model, 0)
-    return replace(found, randomized=run(randomize(model, seed, images), 1)) if randomized else found
+    if not randomized:
+        return found
+    return replace(found, randomized=run(randomize(model, seed, images) if control is None else control, 1))
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,8 @@ from torchloupe.attribution.backward import Backward
 from torchloupe.figures.colors import rgb, signed
 from torchloupe.figures.sheet import Sheet, pages
 from torchloupe.figures.style import FigureStyle
-from torchloupe.inspection.views.common import called, note, unit
+from torchloupe.inspection.views.common import called, control, note, unit
 
-RANDOM = "; randomized: the same through random weights (parameter-randomization control)"
 NAMES = {"deconvnet": "Deconvnet", "guided": "Guided backpropagation", "gradient": "Gradient"}
 
 
@@ -19,11 +18,12 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
     """Return the sheets of a backward method."""
     shown = signed(result.signal, look.scale or "per_picture")
     start = "one position each" if not result.keep else f"the strongest {result.keep:.0%} of each map"
+    start = start if result.target is None else "the logit of the class named, by itself"
     if not result.keep:
         about = {**about, "settings": {**about.get("settings", {}), "keep": None}}
     scale = "shared by all of a column" if look.scale == "shared" else "per picture"
-    text = f"started from {start}; signed signal around mid grey, scale {scale}, symmetric"
-    text += RANDOM if result.randomized is not None else ""
+    text = f"started from {start}; signed signal around mid grey, scale {scale}, symmetric to the 99.5th percentile"
+    text += control(about) if result.randomized is not None else ""
     text += f"; passed by their derivative: {', '.join(result.smooth)}" if result.smooth else ""
     title = f"{NAMES[result.rule]} from {result.layer}"
     if result.box is not None and bool((result.channel >= 0).all()):
@@ -45,18 +45,23 @@ def view(result: Backward, look: FigureStyle, about: dict[str, Any]) -> list[She
         return pages(Sheet(cells, captions, title, note(about, text)))
     images = rgb(result.images[result.image])
     names = [called(about, i) for i in result.image.tolist()]
+    classes = [f"from {unit(about, c)}" if c >= 0 else "" for c in _targets(result)]
     if result.randomized is None:
         together = torch.stack([images, shown], 1)
-        captions = [text for name in names for text in (name, "")]
+        captions = [text for pair in zip(names, classes, strict=True) for text in pair]
         return pages(
             Sheet(list(together.flatten(0, 1)), captions, title, note(about, text), 8, 2, ("picture", "signal")), 64
         )
     random = signed(result.randomized.signal, look.scale or "per_picture")
     together = torch.stack([images, shown, random], 1)
-    captions = [text for name in names for text in (name, "", "")]
+    captions = [text for name, start in zip(names, classes, strict=True) for text in (name, start, "")]
     heads = ("picture", "trained", "randomized")
     columns = 12 if len(names) > 8 else 6 if len(names) > 2 else 3
     return pages(Sheet(list(together.flatten(0, 1)), captions, title, note(about, text), columns, 3, heads), 96)
+
+
+def _targets(result: Backward) -> list[int]:
+    return [-1] * len(result.image) if result.target is None else result.target.tolist()
 
 
 def _crops(result: Backward, look: FigureStyle, about: dict[str, Any], title: str, text: str) -> list[Sheet]:

@@ -21,6 +21,17 @@ def note(about: dict[str, Any], *parts: str) -> str:
     return "\n".join([" · ".join(words), *parts])
 
 
+def control(about: dict[str, Any]) -> str:
+    """Return what captions say of the parameter-randomization control.
+
+    >>> control({"control": "256 train pictures of cifar10"})[-62:]
+    'BatchNorm statistics measured on 256 train pictures of cifar10'
+    """
+    text = "; randomized: the same through random weights (parameter-randomization control)"
+    measured = about.get("control")
+    return f"{text}, BatchNorm statistics measured on {measured}" if measured else text
+
+
 MOST = 8
 """Numbers of a setting that a caption repeats; of more it says how many they are."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchloupe.figures.colors import rgb
 from torchloupe.figures.sheet import Sheet, pages
 from torchloupe.figures.style import FigureStyle
-from torchloupe.inspection.views.common import called, note, unit
+from torchloupe.inspection.views.common import called, control, note, unit
 from torchloupe.synthesis.invert import Inversion
 
 
@@ -19,11 +19,7 @@ def view(result: Inversion, look: FigureStyle, about: dict[str, Any]) -> list[Sh
         f"{len(result.history)} steps; below: error ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² of the finished picture, PSNR (dB) and SSIM "
         "to the original; pixels as they are"
     )
-    text += (
-        "; randomized: the same through random weights (parameter-randomization control)"
-        if result.randomized is not None
-        else ""
-    )
+    text += control(about) if result.randomized is not None else ""
     shown = rgb(result.pictures)
     if bool((result.channel >= 0).any()):
         cells = [None if math.isnan(error) else cell for cell, error in zip(shown, result.error.tolist(), strict=True)]

@@ -22,7 +22,7 @@ from torchloupe.evaluation.cka import cka_table
 from torchloupe.evaluation.matching import LEAST, Matching, features_of, match
 from torchloupe.features.random_control import randomize
 from torchloupe.features.trace import placed, resolve
-from torchloupe.inspection.subject import Subject
+from torchloupe.inspection.subject import CALIBRATION, Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.plan import layers_of
 from torchloupe.runtime.memory import halving
@@ -215,7 +215,8 @@ def _nearest(rows: Sequence[str], columns: Sequence[str], table: Tensor) -> list
 def _random(studied: Subject, images: Tensor, seed: int, notes: list[str]) -> nn.Module | None:
     """Return B with weights drawn anew; None where that cannot be, which is noted."""
     try:
-        return randomize(studied.model, seed, placed(studied.model, to_float(images[:1], studied.size)))
+        some = images[spread_out(len(images), CALIBRATION)]
+        return randomize(studied.model, seed, placed(studied.model, to_float(some, studied.size)))
     except ModelError as error:
         notes.append(f"The control by random weights is left out: {error}")
         return None

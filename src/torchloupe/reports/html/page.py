@@ -121,6 +121,10 @@ def _words(contents: Contents, hrefs: Mapping[str, str]) -> dict[str, Any]:
         "classes_row": _strongest(contents.layers),
         "diagram": diagram(contents.layers, hrefs) if _has(contents, "network") else None,
         "controls": controls(contents.layers),
+        "cascade_chart": Markup(contents.cascade_chart),
+        "cascade_layers": contents.cascade_layers,
+        "control_images": contents.control_images,
+        "second": contents.second,
         "film": contents.film,
     }
 

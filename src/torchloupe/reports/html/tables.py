@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchloupe.reports.contents import Control, Layer, Performance
+from torchloupe.reports.contents import Control, Interval, Layer, Performance
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""
@@ -148,30 +148,46 @@ def confused(found: Performance | None) -> list[tuple[str, str, int]]:
 def controlled_layer(layers: Sequence[Layer]) -> str | None:
     """Return the last layer whose signals were compared with those through random weights.
 
-    >>> controlled_layer([Layer("a", ""), Layer("b", "", controls={"deconvnet": Control(0.9, 0.1)})])
+    >>> controlled_layer([Layer("a", ""), Layer("b", "", controls={"deconvnet": []})])
     'b'
     """
     return next((layer.name for layer in reversed(layers) if layer.controls), None)
 
 
 def controls(layers: Sequence[Layer]) -> dict[str, Any] | None:
-    """Return the correlations of signals through trained and through random weights, a row a layer.
+    """Return how alike signals of trained and of random networks are: rows of layer, pair and a cell a rule and sign.
 
-    >>> controls([Layer("b", "", controls={"deconvnet": Control(0.9, 0.1)})])["rows"]
-    [{'layer': 'b', 'cells': ['0.90 ± 0.10', '–', '–']}]
+    >>> found = Control("random, random", 3, Interval(0.5, 0.44, 0.56, 8), Interval(0.61, None, None, 1))
+    >>> controls([Layer("b", "", controls={"deconvnet": [found]})])["rows"]
+    [{'layer': 'b', 'span': 1, 'pair': 'random, random', 'cells': ['0.50 [0.44, 0.56]', '0.61', '–', '–', '–', '–']}]
     """
     name = controlled_layer(layers)
     if name is None:
         return None
-    rows = [
-        {"layer": layer.name, "cells": [_plus_minus(layer.controls.get(rule)) for rule in RULES]}
-        for layer in layers
-        if layer.controls
-    ]
-    return {"layer": name, "rules": RULES, "rows": rows}
+    rows: list[dict[str, Any]] = []
+    for layer in layers:
+        found = {rule: {row.pair: row for row in layer.controls.get(rule, [])} for rule in RULES}
+        pairs = list(dict.fromkeys(pair for each in found.values() for pair in each))
+        for place, pair in enumerate(pairs):
+            cells = [cell for rule in RULES for cell in _signed_absolute(found[rule].get(pair))]
+            rows.append({"layer": layer.name, "span": 0 if place else len(pairs), "pair": pair, "cells": cells})
+    every = [row for layer in layers for each in layer.controls.values() for row in each]
+    return {
+        "layer": name,
+        "rules": RULES,
+        "rows": rows,
+        "n": max((row.signed.n for row in every), default=0),
+        "draws": next((row.networks for row in every if row.pair == "trained, random"), 0),
+        "pairs": {row.pair for row in every},
+    }
 
 
-def _plus_minus(value: Control | None) -> str:
-    if value is None or value.mean is None:
+def _signed_absolute(row: Control | None) -> tuple[str, str]:
+    return ("–", "–") if row is None else (_mean(row.signed), _mean(row.absolute))
+
+
+def _mean(value: Interval) -> str:
+    if value.mean is None:
         return "–"
-    return f"{value.mean:.2f} ± {value.std or 0:.2f}"
+    ends = f" [{value.low:.2f}, {value.high:.2f}]" if value.low is not None and value.high is not None else ""
+    return f"{value.mean:.2f}{ends}"

@@ -9,17 +9,16 @@ from torchloupe.data.subsets import spread_out
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.evaluation.duplicates import Nearest, nearest
 from torchloupe.features.hooks import OUTPUT
-from torchloupe.figures.colors import rgb, signed, stretched
+from torchloupe.figures.colors import rgb, stretched
 from torchloupe.inspection.layer_table import LayerRow, layer_table
 from torchloupe.models.network import Network
-from torchloupe.reports.contents import Control, Inversions, Layer, Score
+from torchloupe.reports.contents import Inversions, Layer, Score
 from torchloupe.reports.html.charts import line_chart
 from torchloupe.reports.html.sprites import reduced, sprite
-from torchloupe.reports.html.tables import RULES
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import units_of
+from torchloupe.reports.sections.control import backpropagated
 from torchloupe.reports.sections.units import ablated, examples, mapped, maximized, measured, plain
-from torchloupe.synthesis.similarity import correlation
 
 CLASSES = 10
 """Classes are shown up to so many, however few units of other layers are."""
@@ -88,7 +87,7 @@ def _layer(making: Making, found: Layer, health: ChannelHealth | None, near: Nea
     if layer != OUTPUT:
         _inverted(making, found)
         making.step()
-        _controlled(making, found)
+        backpropagated(making, found)
     making.step(PARTS - 5 if layer == OUTPUT else PARTS - 6)
     return found
 
@@ -132,20 +131,3 @@ def _inverted(making: Making, found: Layer) -> None:
 
 def _score(result: Any, i: int) -> Score:
     return Score(plain(result.error[i], 3), plain(result.psnr[i], 3), plain(result.ssim[i], 2))
-
-
-def _controlled(making: Making, found: Layer) -> None:
-    """Add the sample images backpropagated by every rule, through the trained network and through random weights."""
-    for rule in RULES:
-        shown = making.show(rule, found.name, making.samples)
-        if shown is None:
-            continue
-        both = torch.cat([signed(shown.signal), signed(shown.randomized.signal)])
-        found.sprites[rule] = sprite(reduced(both))
-        alike = correlation(shown.signal, shown.randomized.signal)
-        known = alike[alike.isfinite()]
-        scale = "each picture symmetric around mid grey, to its own strongest"
-        found.about[rule] = {**making.about(shown), "scale": scale}
-        found.correlations[rule] = [plain(v, 3) for v in alike]
-        if len(known):
-            found.controls[rule] = Control(plain(known.mean(), 2), plain(known.std(correction=0), 2))

@@ -206,7 +206,7 @@
       if (!layer.sprites[rule]) continue;
       for (const [from, name] of [[0, rule], [n, "random weights"]]) {
         rows.push([name, data.samples.map((sample, i) => tile(layer.name + "/" + rule, from + i, rule + (from ? " through random weights" : "") + " from " + layer.name + ": " + sample,
-          () => made(layer, rule, null, { picture: sample, random_weights: from > 0, correlation: layer.correlations[rule][i] }, ofSample(i))))]);
+          () => made(layer, rule, null, { picture: sample, random_weights: from > 0, spearman: layer.correlations[rule][i] }, ofSample(i))))]);
       }
     }
     return rows;
