@@ -130,6 +130,30 @@ class Control:
     absolute: Interval
 
 
+@dataclass(frozen=True)
+class Probing:
+    """What linear probes read from the layers: rows are networks, columns layers."""
+
+    networks: list[str]
+    layers: list[str]
+    features: list[int]
+    pixels: list[list[Interval]]
+    """R² of the image."""
+    psnr: list[list[Interval]]
+    accuracy: list[list[Interval]]
+    mean_image: float | None
+    """dB of the mean image, which knows nothing of an image."""
+    mean_color: float | None
+    """dB of each image's own mean color."""
+    chance: float | None
+    """Accuracy of the commonest class."""
+    fitted: int
+    tuned: int
+    tested: int
+    psnr_chart: str = ""
+    accuracy_chart: str = ""
+
+
 @dataclass
 class Layer:
     """One layer, and what it makes of the sample images."""
@@ -251,6 +275,8 @@ class Contents:
     accuracy_chart: str
     facts: Sequence[tuple[str, str]]
     layers: Sequence[Layer]
+    probing: Probing | None
+    """What the layers still know; None without data."""
     cascade_chart: str
     """The parameter-randomization control layer by layer, as SVG; empty where there is none."""
     cascade_layers: Sequence[str]

@@ -25,6 +25,10 @@ CASCADED = 24
 """Layers with weights of a network whose randomization layer by layer is shown, at most."""
 NETWORKS = 8
 """Networks whose signals are compared: the trained ones, random and shuffled ones."""
+PROBED = 3
+"""Networks whose layers are probed: the trained one, a random and a permuted one."""
+PROBING = 1.5
+"""Seconds that the probes of a layer take beside the passes, where they are fitted to 1,000 images."""
 FIXED = 0.5
 """Seconds of a layer's own work that no number of pictures changes: receptive fields, files, drawing."""
 
@@ -53,18 +57,16 @@ class Amount:
     """Units whose picture is shown as it was while the network learned."""
     controlled: int = 16
     """Pictures on which signals of trained and random networks are compared."""
+    probed: int = 1000
+    """Train pictures to which linear probes are fitted."""
 
 
 TIERS = (
     Amount(),
     Amount(units=20, copies=2, steps=48, inversion_steps=64),
-    Amount(
-        units=12, copies=2, steps=40, samples=6, inversion_steps=48, images=5000, ablated=500, learned=6, controlled=12
-    ),
-    Amount(8, 2, 32, samples=4, inversion_steps=32, examples=6, images=2000, ablated=300, learned=4, controlled=8),
-    Amount(
-        4, 1, 24, samples=3, inversion_steps=20, examples=6, traced=2, images=1000, ablated=200, learned=4, controlled=6
-    ),
+    Amount(12, 2, 40, 6, 48, images=5000, ablated=500, learned=6, controlled=12, probed=500),
+    Amount(8, 2, 32, 4, 32, examples=6, images=2000, ablated=300, learned=4, controlled=8, probed=400),
+    Amount(4, 1, 24, 3, 20, examples=6, traced=2, images=1000, ablated=200, learned=4, controlled=6, probed=250),
 )
 """From whole to sparing: the first whose estimate fits the budget is taken."""
 
@@ -192,6 +194,9 @@ def cost(
         total += (climbs + inversions + walks + count * forward) * each[layer]
         if count and layer != OUTPUT:
             total += units * min(amount.ablated, count) * forward * max(whole - each[layer], 0.05 * whole)
+    if count:
+        probed = len(layers) * PROBING * (amount.probed / 1000) ** 2
+        total += PROBED * (probed + 1.75 * amount.probed * forward * sum(each[layer] for layer in layers))
     if weighted <= CASCADED:
         total += weighted * (3 * amount.samples + CALIBRATION * forward) * whole
     total += snapshots * (amount.learned * amount.steps + min(1000, count) * forward) * whole

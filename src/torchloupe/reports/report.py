@@ -27,6 +27,7 @@ from torchloupe.reports.plan import Plan, plan, sentences
 from torchloupe.reports.sections.control import cascade_chart, control_images
 from torchloupe.reports.sections.layers import PARTS, all_layers
 from torchloupe.reports.sections.performance import performance, training_curves, training_facts
+from torchloupe.reports.sections.probing import probing
 from torchloupe.reports.sections.training_film import snapshots, training_film
 from torchloupe.runs.metrics import how_measured, measured_on
 from torchloupe.runtime.console import Console, duration
@@ -282,12 +283,14 @@ def contents_of(
     deadline = None if budget is None else began + SLACK * max(budget, plan.seconds)
     making = Making(studied, plan, samples, seed, deadline, tick, second=None if second is None else second.model)
     states = snapshots(studied.origin.run if studied.origin else None)
-    making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 2
+    making.total = PARTS * len(plan.layers) + 0.5 * len(states) + 3
     tested = making.attempt("how well it does", "all", lambda: performance(studied, plan.amount.images))
     making.step()
     layers = all_layers(making)
     rules = [rule for rule in RULES if any(rule in layer.controls for layer in layers)]
     cascade, cascade_layers = cascade_chart(making, rules)
+    probes = probing(making)
+    making.step()
     film = training_film(making)
     making.step()
     run = studied.origin.run if studied.origin else None
@@ -305,6 +308,7 @@ def contents_of(
         accuracy_chart=accuracy,
         facts=training_facts(studied),
         layers=layers,
+        probing=probes,
         cascade_chart=cascade,
         cascade_layers=cascade_layers,
         control_images=control_images(making),

@@ -24,6 +24,7 @@ from torchloupe.reports.html.tables import (
     diagram,
     layer_row,
     per_class,
+    probes,
 )
 from torchloupe.reports.sections.performance import reliability_diagram
 from torchloupe.runtime.environment import __version__
@@ -32,6 +33,7 @@ SECTIONS = (
     ("how-well", "How well"),
     ("network", "The network"),
     ("layers", "Layers and units"),
+    ("known", "What the layers know"),
     ("control", "Randomization control"),
     ("training", "How it learned"),
     ("made", "How it was made"),
@@ -99,6 +101,7 @@ def _has(contents: Contents, section: str) -> bool:
     return {
         "how-well": contents.performance is not None,
         "network": len(contents.layers) > 1,
+        "known": contents.probing is not None,
         "control": controlled_layer(contents.layers) is not None,
         "training": contents.film is not None,
     }.get(section, True)
@@ -120,6 +123,7 @@ def _words(contents: Contents, hrefs: Mapping[str, str]) -> dict[str, Any]:
         "facts": contents.facts,
         "classes_row": _strongest(contents.layers),
         "diagram": diagram(contents.layers, hrefs) if _has(contents, "network") else None,
+        "probes": None if contents.probing is None else probes(contents.probing),
         "controls": controls(contents.layers),
         "cascade_chart": Markup(contents.cascade_chart),
         "cascade_layers": contents.cascade_layers,

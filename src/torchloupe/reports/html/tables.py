@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchloupe.reports.contents import Control, Interval, Layer, Performance
+from markupsafe import Markup
+
+from torchloupe.reports.contents import Control, Interval, Layer, Performance, Probing
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""
@@ -182,12 +184,31 @@ def controls(layers: Sequence[Layer]) -> dict[str, Any] | None:
     }
 
 
+def probes(found: Probing) -> dict[str, Any]:
+    """Return what probes read: a row a layer, its cells networks by image (dB) and networks by class (%).
+
+    >>> row = [Interval(0.5, 0.4, 0.6, 9)]
+    >>> made = Probing(["trained"], ["a"], [12], [row], [row], [row], 1.0, 2.0, 0.1, 9, 3, 9)
+    >>> probes(made)["rows"]
+    [{'layer': 'a', 'features': '12', 'cells': ['0.5 [0.4, 0.6]', '50 [40, 60]']}]
+    """
+    rows = []
+    for place, layer in enumerate(found.layers):
+        cells = [_mean(row[place], "{:.1f}") for row in found.psnr]
+        cells += [_mean(row[place], "{:.0f}", 100) for row in found.accuracy]
+        rows.append({"layer": layer, "features": f"{found.features[place]:,}", "cells": cells})
+    charts = {"psnr_chart": Markup(found.psnr_chart), "accuracy_chart": Markup(found.accuracy_chart)}
+    return {"rows": rows, "networks": found.networks, "found": found, **charts}
+
+
 def _signed_absolute(row: Control | None) -> tuple[str, str]:
     return ("–", "–") if row is None else (_mean(row.signed), _mean(row.absolute))
 
 
-def _mean(value: Interval) -> str:
+def _mean(value: Interval, form: str = "{:.2f}", times: float = 1.0) -> str:
     if value.mean is None:
         return "–"
-    ends = f" [{value.low:.2f}, {value.high:.2f}]" if value.low is not None and value.high is not None else ""
-    return f"{value.mean:.2f}{ends}"
+    mean = form.format(times * value.mean)
+    if value.low is None or value.high is None:
+        return mean
+    return f"{mean} [{form.format(times * value.low)}, {form.format(times * value.high)}]"
