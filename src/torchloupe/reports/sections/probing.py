@@ -54,7 +54,7 @@ def probing(making: Making) -> Probing | None:
 
 
 def _interval(value: Estimate, n: int) -> Interval:
-    return Interval(plain(value.value, 3), plain(value.low, 3), plain(value.high, 3), n)
+    return Interval(plain(value.value, 4), plain(value.low, 4), plain(value.high, 4), n)
 
 
 def _curves(made: Probing, rows: list[list[Interval]]) -> list[tuple[str, str, list[float], list[float]]]:
