@@ -1,5 +1,6 @@
 """The control of a report: every number beside those that it could lose to."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from torchloupe.reports.contents import Layer
 from torchloupe.reports.html.tables import RULES, controls
 from torchloupe.reports.making import Making
 from torchloupe.reports.plan import Plan, cost
-from torchloupe.reports.report import report, sample_images
+from torchloupe.reports.report import report, sample_images, write
 from torchloupe.reports.sections.control import backpropagated, cascade_chart, control_images
 
 DATA = shapes(train=40, test=30)
@@ -92,6 +93,23 @@ def test_a_second_training_is_of_the_same_network(tmp_path: Any) -> None:
     other = wrap(build("loupe", widths=(6, 8, 9)), mean=None, std=None, size=16, classes=10)
     with pytest.raises(UsageError, match="is another network"):
         report(network(), tmp_path / "r.html", second=other)
+
+
+def test_a_report_of_two_trainings_says_how_alike_they_are(tmp_path: Any) -> None:
+    small = replace(SMALL, units=1, steps=1, inversion_steps=1, copies=1, traced=1)
+    studied = Subject(network(), DATA)
+    shown = sample_images(studied, (), 2, 0)
+    made = write(
+        studied,
+        tmp_path / "r.html",
+        Plan(("layer2.0",), small, 0.0, ()),
+        shown,
+        budget=None,
+        second=Subject(network(1)),
+    )
+    page = made.path.read_text(encoding="utf-8")
+    assert "trained, trained" in page and "another training" in page and "--second RUN" not in page
+    assert "40 train pictures" in page and "Cascading randomization" in page and made.contents.second
 
 
 def test_what_the_control_costs_is_counted() -> None:
