@@ -22,7 +22,17 @@ SCRIPT = "<script>document.title='taken'<／script>"
 """A slash cannot stand in a file's name: where names come from code, a real one is used as well."""
 CLASSES = (SCRIPT, "\"'><img src=x onerror=document.title='taken'>", "\u202eגמל\u202c שלום", "w" * 180)
 SMALL = Amount(
-    units=5, copies=2, steps=4, samples=3, inversion_steps=6, examples=4, traced=2, images=40, ablated=24, learned=3
+    units=5,
+    copies=2,
+    steps=4,
+    samples=3,
+    inversion_steps=6,
+    examples=4,
+    traced=2,
+    images=40,
+    ablated=24,
+    learned=3,
+    controlled=5,
 )
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from nets import stirred
+from torchloupe.errors import UsageError
 from torchloupe.features.hooks import frozen_eval
 from torchloupe.features.random_control import randomize
 from torchloupe.models import build
@@ -83,7 +84,13 @@ def test_permuted_weights_are_the_same_in_another_order() -> None:
     assert not drawn.get_buffer("bn1.running_mean").any()
 
 
-def test_batch_statistics_are_forgotten() -> None:
+@pytest.mark.usefixtures("wrong_shapes")
+def test_a_kind_that_there_is_not_is_refused() -> None:
+    with pytest.raises(UsageError, match="'initial' or 'permuted', not 'shuffled'"):
+        randomize(nn.Conv2d(3, 4, 3), kind="shuffled")  # type: ignore[arg-type]
+
+
+def test_batch_statistics_are_forgotten_where_no_images_are_given() -> None:
     norm = nn.BatchNorm2d(3)
     norm(torch.rand(4, 3, 5, 5))
     drawn = next(randomize(nn.Sequential(norm)).children())

@@ -140,7 +140,9 @@ def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.Repo
             assert layer.inversions is not None and len(layer.inversions.scores) == 6
             assert layer.inversions.chart.count("<path") == 2
             assert set(layer.controls) == set(layer.correlations) == {"deconvnet", "guided", "gradient"}
+            assert {row.signed.n for rows in layer.controls.values() for row in rows} == {5}
     assert contents.layers[0].ablated is not None and contents.layers[0].ablated.site == "relu1"
+    assert contents.cascade_chart.count("<path") == 3 and contents.cascade_layers[0] == "fc"
     film = contents.film
     assert film is not None and film.moments[0].epoch == 0 and len(film.moments) >= 3
     assert set(film.strips) == {"filters", "maximize"} and film.strips["maximize"].count == 3 and film.probe == 40

@@ -6,17 +6,18 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from torchloupe.errors import ModelError
+from torchloupe.errors import ModelError, UsageError, short
 from torchloupe.features.batch_statistics import measure_batch_statistics
 from torchloupe.features.hooks import frozen_eval, observe
 from torchloupe.features.owner import exclusive, seeded
+from torchloupe.features.trace import placed
 from torchloupe.models.layout import laid_out
 from torchloupe.models.network import Network
 
@@ -52,6 +53,7 @@ def randomize(
 
     Raises:
         ModelError: a weight stays what it is, or the random network puts out nothing sensible.
+        UsageError: another kind.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 4, 3))
     >>> bool((randomize(net)[0].weight == net[0].weight).any())
@@ -59,6 +61,8 @@ def randomize(
     >>> torch.equal(randomize(net, kind="permuted")[0].weight.flatten().sort()[0], net[0].weight.flatten().sort()[0])
     True
     """
+    if kind not in get_args(Kind):
+        raise UsageError(f"kind is 'initial' or 'permuted', not {short(kind)}.")
     drawn = replica(model)
     with torch.inference_mode(False), torch.no_grad():
         bare = drawn.bare if isinstance(drawn, Network) else drawn
@@ -75,6 +79,7 @@ def randomize(
                 "control of it. Ask without (--no-randomized, randomized=False)."
             )
     if images is not None:
+        images = placed(model, images)
         measure_batch_statistics(drawn, images)
         _check_scale(model, drawn, images)
     return drawn
