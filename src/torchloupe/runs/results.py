@@ -13,6 +13,7 @@ from typing import Any
 from torchloupe.data.dataset import Split
 from torchloupe.errors import ModelError, printable, short
 from torchloupe.evaluation.accuracy import Evaluation, reliability
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
 from torchloupe.runtime.checks import (
     Schema,
@@ -155,7 +156,8 @@ def figures_of(
 def near_chance(evaluation: Evaluation) -> bool:
     """Tell whether the accuracy is no better than always naming the most frequent class.
 
-    Within three standard errors, and at most half as much again: a handful of pictures proves nothing.
+    Its interval at three standard errors (Wilson) holds that, and it is at most half as much again: a handful of
+    pictures proves nothing.
 
     >>> import torch
     >>> from torchloupe.evaluation.accuracy import judge
@@ -173,7 +175,7 @@ def at_chance(accuracy: float, counts: Sequence[int]) -> bool:
     """
     n = max(1, sum(counts))
     guess = max(1 / max(1, len(counts)), max(counts, default=0) / n)
-    return accuracy < guess + min(3 * math.sqrt(guess * (1 - guess) / n), guess / 2)
+    return wilson(round(accuracy * n), n, 3.0)[0] < guess and accuracy < min(1.0, 1.5 * guess)
 
 
 def write_predictions(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:
