@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 import unicodedata
@@ -12,11 +13,13 @@ from typing import Any
 
 from torchloupe.data.dataset import Split
 from torchloupe.errors import ModelError, printable, short
-from torchloupe.evaluation.accuracy import Evaluation, reliability
+from torchloupe.evaluation.accuracy import Evaluation
+from torchloupe.evaluation.calibration import Bin, Calibration
 from torchloupe.evaluation.intervals import wilson
 from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
 from torchloupe.runtime.checks import (
     Schema,
+    are_numbers,
     each,
     first_unfit,
     is_count,
@@ -37,16 +40,6 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Images of nearly one confidence."""
-
-    n: int
-    confidence: float
-    """Their mean, in [0, 1]."""
-    accuracy: float
-
-
-@dataclass(frozen=True)
 class Figures:
     """What a test found, and of what: the fields of test.json. Accuracies in [0, 1], losses in nats."""
 
@@ -56,12 +49,19 @@ class Figures:
     n: int
     accuracy: float
     standard_error: float
+    """Of the accuracy, as the normal distribution has it; `interval` holds near 0 and 1 as well."""
+    interval: tuple[float, float]
+    """Of the accuracy, 95 %, over images (Wilson 1927)."""
     loss: float
     calibration_error: float
     per_class: dict[str, float | None]
     """None for a class without images."""
+    per_class_interval: dict[str, tuple[float, float] | None]
+    """Of these, each 95 %."""
     reliability: tuple[Bin, ...]
-    """Without empty bins."""
+    """From unsure to sure, as many images in each; those of earlier versions were of equal widths."""
+    calibration: dict[str, Any]
+    """More of it: see `calibration_to_json`. Files of earlier versions lack it, and intervals."""
     weights: str | None
     """Digest of the network that was tested."""
     crc32: str | None
@@ -71,7 +71,7 @@ class Figures:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without what was not measured."""
-        values = {**asdict(self), "reliability": [asdict(each) for each in self.reliability]}
+        values = json.loads(json.dumps(asdict(self)))  # tuples become lists, as they are read
         return {name: value for name, value in values.items() if name != "accuracy_flip_tta" or value is not None}
 
 
@@ -84,7 +84,28 @@ def _are_shares(value: Any) -> bool:
     return is_object(value) and all(map(none_or(is_number), value.values()))
 
 
-NUMBERS = ("accuracy", "standard_error", "loss", "calibration_error", "accuracy_flip_tta")
+def _is_interval(value: Any) -> bool:
+    return are_numbers(value) and len(value) == 2
+
+
+def _are_intervals(value: Any) -> bool:
+    return is_object(value) and all(map(none_or(_is_interval), value.values()))
+
+
+def _is_calibration(value: Any) -> bool:
+    return is_object(value) and value.keys() == OF_CALIBRATION.keys() and first_unfit(value, OF_CALIBRATION) is None
+
+
+OF_CALIBRATION: Schema = {
+    "by_chance": (is_figure, "a number"),
+    "gap": (is_figure, "a number"),
+    "gap_interval": (lambda value: each(value, is_figure) and len(value) == 2, "two numbers"),
+    "verdict": (is_text, "a text"),
+    "temperature": (none_or(is_number), "a number or null"),
+    "temperatures": (none_or(_is_interval), "two numbers or null"),
+    "error_after": (none_or(is_number), "a number or null"),
+    "reliability_after": (_are_bins, "a list of bins"),
+}
 CHECKS: Schema = {
     **dict.fromkeys(("model", "data", "split"), (is_text, "a text")),
     **{name: (none_or(is_text), "a text or null") for name in ("weights", "crc32")},
@@ -94,8 +115,12 @@ CHECKS: Schema = {
     ),
     "per_class": (_are_shares, "an accuracy by class"),
     "reliability": (_are_bins, "a list of bins"),
+    "interval": (_is_interval, "two numbers"),
+    "per_class_interval": (_are_intervals, "an interval by class"),
+    "calibration": (_is_calibration, "the figures of a calibration"),
 }
-NEEDED = frozenset(CHECKS) - {"accuracy_flip_tta", "reliability"}
+NEWER = frozenset(("accuracy_flip_tta", "reliability", "interval", "per_class_interval", "calibration"))
+NEEDED = frozenset(CHECKS) - NEWER
 """What every test.json holds, those of earlier versions too."""
 
 
@@ -135,7 +160,7 @@ def figures_of(
     0.5
     """
     n, accuracy = len(evaluation.labels), evaluation.accuracy
-    bins = reliability(evaluation.probabilities, evaluation.labels).tolist()
+    calibration = evaluation.calibration
     return Figures(
         model=model,
         data=data,
@@ -144,13 +169,39 @@ def figures_of(
         accuracy=accuracy,
         standard_error=math.sqrt(accuracy * (1 - accuracy) / max(1, n)),
         loss=evaluation.loss,
-        calibration_error=evaluation.calibration_error,
+        interval=evaluation.interval,
+        calibration_error=calibration.error,
         per_class=evaluation.per_class,
-        reliability=tuple(Bin(int(count), confidence, right) for count, confidence, right in bins if count),
+        per_class_interval=evaluation.per_class_interval,
+        reliability=calibration.bins,
+        calibration=calibration_to_json(calibration),
         weights=weights,
         crc32=crc32,
         accuracy_flip_tta=mirrored,
     )
+
+
+def calibration_to_json(found: Calibration) -> dict[str, Any]:
+    """Return what test.json says of a calibration beside its error and its bins.
+
+    `by_chance`: the error of a perfectly calibrated network on as many images. `gap`: mean confidence less accuracy,
+    with its 95 % interval. `temperatures`: fitted on each half; `error_after` and `reliability_after`: each half at the
+    other's.
+
+    >>> from torchloupe.evaluation.calibration import Bin
+    >>> calibration_to_json(Calibration((Bin(9, 0.5, 0.9),), 0.4, 0.1, -0.4, (-0.5, -0.3)))["verdict"]
+    'underconfident'
+    """
+    return {
+        "by_chance": found.by_chance,
+        "gap": found.gap,
+        "gap_interval": found.gap_interval,
+        "verdict": found.verdict,
+        "temperature": found.temperature,
+        "temperatures": found.temperatures,
+        "error_after": found.error_after,
+        "reliability_after": [asdict(each) for each in found.bins_after],
+    }
 
 
 def near_chance(evaluation: Evaluation) -> bool:
