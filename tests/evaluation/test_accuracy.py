@@ -84,7 +84,7 @@ def test_figures_say_all_of_it(evaluation: Evaluation) -> None:
     found = evaluation.calibration
     assert figures["calibration_error"] == found.error and sum(row["n"] for row in figures["reliability"]) == N
     assert figures["calibration"]["gap"] == pytest.approx(
-        float((evaluation.probabilities.amax(1).double().mean())) - p, abs=1e-6
+        float(evaluation.probabilities.amax(1).double().mean()) - p, abs=1e-6
     )
     assert len(figures["calibration"]["reliability_after"]) == len(found.bins_after) > 1
     assert figures["calibration"]["error_after"] == found.error_after and figures["calibration"]["temperature"] > 0

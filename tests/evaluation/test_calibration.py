@@ -1,5 +1,6 @@
-"""Calibration against networks whose calibration is known: drawn from their own probabilities, or scaled by a factor."""
+"""Calibration against networks whose own is known: drawn from their probabilities, or scaled by a factor."""
 
+import itertools
 import math
 
 import numpy as np
@@ -33,7 +34,7 @@ def by_hand(said: Tensor, labels: Tensor, bins: int) -> list[tuple[int, float, f
     sure, guess = said.numpy().max(1), said.numpy().argmax(1)
     order = np.argsort(sure)
     cuts = [i * len(sure) // bins for i in range(bins + 1)]
-    parts = [order[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [order[a:b] for a, b in itertools.pairwise(cuts)]
     return [(len(p), float(sure[p].mean()), float((guess[p] == labels.numpy()[p]).mean())) for p in parts]
 
 

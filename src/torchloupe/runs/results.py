@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,60 @@ def calibration_to_json(found: Calibration) -> dict[str, Any]:
         "error_after": found.error_after,
         "reliability_after": [asdict(each) for each in found.bins_after],
     }
+
+
+def interval_of(figures: Mapping[str, Any], name: str = "accuracy") -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy of test.json, those of earlier versions too (Wilson 1927).
+
+    >>> [round(end, 3) for end in interval_of({"accuracy": 0.9, "n": 1000})]
+    [0.88, 0.917]
+    """
+    return wilson(round(figures[name] * figures["n"]), figures["n"])
+
+
+def of_classes(confusion: Sequence[Sequence[int]]) -> list[tuple[float, float] | None]:
+    """Return the 95 % interval of each class's accuracy from the counts of a test; None where it has no pictures.
+
+    >>> of_classes([[9, 1], [0, 0]])[1] is None, round(of_classes([[9, 1], [0, 0]])[0][0], 3)
+    (True, 0.596)
+    """
+    return [wilson(row[i], sum(row)) if sum(row) else None for i, row in enumerate(confusion)]
+
+
+def said_of_calibration(figures: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what a test found of the network's calibration; of earlier versions' only the error.
+
+    >>> said_of_calibration({"n": 9, "calibration_error": 0.082})
+    ['Expected calibration error 8.2 points over 15 bins of equal width (n = 9; of an earlier version).']
+    """
+    error, more = 100 * figures["calibration_error"], figures.get("calibration")
+    if more is None:
+        return [
+            f"Expected calibration error {error:.1f} points over 15 bins of equal width (n = {figures['n']:,}; of an "
+            "earlier version)."
+        ]
+    counts = sorted(row["n"] for row in figures["reliability"])
+    if not counts:
+        return ["No answer is a number: there is no calibration."]
+    least, most = counts[0], counts[-1]
+    each_ = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    gap, (low, high) = more["gap"], more["gap_interval"]
+    ends = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
+    side = f"{100 * abs(gap):.1f} points {'below' if gap < 0 else 'above'} accuracy"
+    said = [
+        f"Expected calibration error {error:.1f} points over {len(counts)} "
+        f"{'bin' if len(counts) == 1 else 'bins'} of {each_} pictures (n = {sum(counts):,}); one that is perfectly "
+        f"calibrated would show {100 * more['by_chance']:.1f} by chance.",
+        f"{more['verdict'].capitalize()}: confidence is on average {side} (95 %: {100 * ends[0]:.1f} to "
+        f"{100 * ends[1]:.1f}).",
+    ]
+    if more["temperatures"]:
+        first, second = more["temperatures"]
+        said.append(
+            f"After one temperature, T = {more['temperature']:.2f} ({first:.2f} and {second:.2f}, each fitted on "
+            f"one half of the pictures for the other): {100 * more['error_after']:.1f} points."
+        )
+    return said
 
 
 def near_chance(evaluation: Evaluation) -> bool:

@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torchloupe.evaluation.intervals import words
 from torchloupe.reports.contents import Control, Layer, Performance
+from torchloupe.runs.results import interval_of, of_classes
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""
@@ -78,8 +80,17 @@ def diagram(layers: Sequence[Layer], hrefs: Mapping[str, str]) -> dict[str, Any]
     return {"boxes": boxes, "width": len(layers) * step, "height": high + 42, "middle": high / 2 + 4, "step": step}
 
 
-def per_class(found: Performance | None) -> list[tuple[str, float | None]]:
-    """Return class and accuracy; of many classes the worst.
+def interval_words(found: Performance | None, name: str) -> str:
+    """Write the 95 % interval of an accuracy; "" where it was not measured.
+
+    >>> interval_words(None, "accuracy")
+    ''
+    """
+    return "" if found is None or name not in found.figures else words(interval_of(found.figures, name))
+
+
+def per_class(found: Performance | None) -> list[tuple[str, float | None, str]]:
+    """Return class, accuracy and its 95 % interval; of many classes the worst.
 
     >>> per_class(None)
     []
@@ -87,10 +98,13 @@ def per_class(found: Performance | None) -> list[tuple[str, float | None]]:
     if found is None:
         return []
     shares = found.figures["per_class"]
-    known = [(name, shares.get(name)) for name in found.classes]
+    ends = of_classes(found.confusion)
+    rows = zip(found.classes, ends, strict=True)
+    known = [(name, shares.get(name), "" if each is None else words(each, 1)) for name, each in rows]
     if len(known) <= WIDEST:
         return known
-    return sorted(((name, share) for name, share in known if share is not None), key=lambda each: each[1])[:WIDEST]
+    some = [(share, row) for row in known if (share := row[1]) is not None]
+    return [row for _, row in sorted(some, key=lambda each: each[0])[:WIDEST]]
 
 
 def classes_left(found: Performance | None) -> int:
