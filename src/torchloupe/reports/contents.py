@@ -37,6 +37,24 @@ class Example:
     """(y, x) of its strongest position in the map."""
 
 
+@dataclass(frozen=True)
+class Effect:
+    """What the network loses without a unit, and whether that could be chance."""
+
+    drop: float | None
+    """Accuracy less accuracy without it."""
+    error: float | None
+    """Its paired standard error."""
+    lost: int
+    """Images that are right with the unit only."""
+    gained: int
+    """Images that are right without it only."""
+    p: float | None
+    """Of McNemar's exact test."""
+    found: bool
+    """Discovered at a false discovery rate of 5 % among the layer's units."""
+
+
 @dataclass
 class Unit:
     """One unit: a channel of a layer, or a class of the output."""
@@ -64,6 +82,10 @@ class Unit:
     """Tiles in the sprite `maps`, one a sample image."""
     drop: float | None = None
     """Accuracy less accuracy when it is zero everywhere."""
+    effect: Effect | None = None
+    """More of that; None where an earlier version measured it."""
+    mean_effect: Effect | None = None
+    """The same with its mean in its place; None where that was not measured."""
     class_drops: list[float | None] = field(default_factory=list)
 
     @property
@@ -106,6 +128,12 @@ class Ablated:
     accuracy: float | None
     """With every unit."""
     images: int
+    units: int = 0
+    """Among which effects were looked for; 0 where an earlier version measured it."""
+    found: int = 0
+    """Of these, with an effect as zero."""
+    found_mean: int | None = None
+    """Of these, with an effect as their mean; None where that was not measured."""
 
 
 @dataclass(frozen=True)

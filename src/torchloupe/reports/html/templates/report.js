@@ -20,7 +20,7 @@
   }
   const few = (v, digits = 3) => (v === null || v === undefined ? "–" : String(Number(Number(v).toPrecision(digits))));
   const percent = (v, digits = 1) => (v === null || v === undefined ? "–" : (100 * v).toFixed(digits) + " %");
-  const points = (v) => (v > 0 ? "−" : v < 0 ? "+" : "±") + Math.abs(100 * v).toFixed(1);
+  const points = (v) => (v > 0 ? "−" : v < 0 ? "+" : "") + Math.abs(100 * v).toFixed(1);
   const path = (name, channel) => "#/" + encodeURIComponent(name) + (channel === undefined ? "" : "/" + channel);
   const bdi = (text) => el("bdi", { text });
 
@@ -148,6 +148,7 @@
     if (layer.dead !== undefined) facts.push(percent(layer.dead, 0) + " dead");
     if (layer.duplicates !== undefined) facts.push(percent(layer.duplicates, 0) + " near-duplicates");
     if (layer.ablated) facts.push("ablated behind " + layer.ablated.site + ", " + layer.ablated.images.toLocaleString("en") + " pictures, " + percent(layer.ablated.accuracy, 2) + " with all");
+    if (layer.ablated && layer.ablated.units) facts.push(layer.ablated.found + " of " + layer.ablated.units + " units with a measurable effect as zero" + (layer.ablated.found_mean !== undefined ? ", " + layer.ablated.found_mean + " as their mean" : ""));
     return el("ul", { class: "chips" }, ...facts.map((text) => el("li", { text })));
   }
   function reveal(box, item) { // scrolls the box alone, not the page
@@ -293,10 +294,16 @@
     if (unit.drop !== undefined) {
       const rows = unit.class_drops.map((value, i) => [data.classes[i] ?? String(i), value, value === null ? "–" : points(value)]).filter(([, value]) => value !== null);
       rows.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
-      parts.push(el("h5", { text: "Zero-ablation" }), el("p", { class: "says" }, "accuracy " + points(unit.drop) + " points of " + percent(layer.ablated.accuracy, 2) + " (" + layer.ablated.images.toLocaleString("en") + " pictures)"));
+      parts.push(el("h5", { text: "Zero-ablation" }), unit.effect ? lost(layer, unit.effect) : el("p", { class: "says" }, "accuracy " + points(unit.drop) + " points of " + percent(layer.ablated.accuracy, 2) + " (" + layer.ablated.images.toLocaleString("en") + " pictures; of an earlier version, without a test)"));
       if (rows.some(([, value]) => value)) parts.push(bars(rows.slice(0, 4), "classes that change most, points", true));
+      if (unit.mean_effect) parts.push(el("h5", { text: "Mean-ablation" }), lost(layer, unit.mean_effect));
     }
     return parts;
+  }
+  function lost(layer, effect) { // what the network loses without a unit, with what says that it could be chance
+    const counts = layer.ablated.images.toLocaleString("en") + " pictures: " + effect.lost + " lost, " + effect.gained + " gained";
+    const said = "accuracy " + points(effect.drop) + " ± " + (100 * effect.error).toFixed(2) + " points of " + percent(layer.ablated.accuracy, 2) + " (paired standard error, " + counts + "; p = " + few(effect.p, 2) + ")";
+    return el("p", { class: "says" }, said + (effect.found ? ": found" : ": no measurable effect") + " at a false discovery rate of 5 % among " + layer.ablated.units + " units");
   }
 
   // ---------- control, film ------------------------------------------------------------------
