@@ -36,7 +36,7 @@ def all_layers(making: Making) -> list[Layer]:
     layers = making.plan.layers
     every = list(layers)
     most = making.plan.amount.images
-    known = making.attempt("health", "all", lambda: studied.health(every, most=most)) or {}
+    known = making.attempt("health", "all", lambda: studied.health(every, most=most, ranked=True)) or {}
     split = making.split()
     if split is None:
         compared = (making.samples.images * 255).round().to(torch.uint8)
