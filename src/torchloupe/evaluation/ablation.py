@@ -177,7 +177,7 @@ def ablate(
     with frozen_eval(model), torch.no_grad(), autocast(example.device, amp):
         instead = _mean_output(model, name, images, example, size) if replacement == "mean" else None
         if not one_at_a_time(model, example):  # else copies would change one another
-            held = _all(_Shared(model, name, example, instead, len(asked)), images, labels, asked, size, progress)
+            held = _all(_Shared(model, name, example, instead), images, labels, asked, size, progress)
         if held is None:
             shared = False
             held = _all(_Single(model, name, example, instead), images, labels, asked, size, progress)
@@ -240,8 +240,13 @@ class _Single:
         self.batch = min(BATCH, at_once(model, "", example))
         self.at_once = 1
 
-    def __call__(self, images: Tensor, channels: list[int], check: bool) -> Tensor | None:
+    def begin(self, images: Tensor) -> None:
+        """Take the next batch."""
+        self.images = images
+
+    def __call__(self, channels: list[int]) -> Tensor | None:
         """Return logits with all channels and without each, `[1 + channels, pictures, classes]`; None: it cannot."""
+        images = self.images
         return torch.stack([self._without(images, channel) for channel in (None, *channels)])
 
     def replace(self, output: Tensor, module: nn.Module, rows: Tensor | slice, channels: Tensor | int) -> None:
@@ -265,36 +270,49 @@ class _Single:
 
 
 class _Shared(_Single):
-    """The rest of the network runs on all copies of a batch, each without another channel, and one untouched."""
+    """The rest of the network runs on all copies of a batch, each without another channel, and one untouched.
 
-    def __init__(self, model: nn.Module, layer: str, example: Tensor, instead: Tensor | None, channels: int) -> None:
+    The first part runs on the batch once; what it puts out stands in for the output of later passes, of two pictures
+    (and not of one: the rest could join that with anything).
+    """
+
+    def __init__(self, model: nn.Module, layer: str, example: Tensor, instead: Tensor | None) -> None:
         super().__init__(model, layer, example, instead)
         room = max(2 * self.batch, min(AT_ONCE, 8 * at_once(model, "", example)))
-        self.batch = max(1, min(self.batch, room // (channels + 1)))  # so that the first part runs once, if it can be
         self.at_once = max(1, room // self.batch - 1)
 
-    def __call__(self, images: Tensor, channels: list[int], check: bool) -> Tensor | None:
-        """Return the same; None where (on `check`) the untouched copy does not come out as the network's own answer."""
-        n, many = len(images), len(channels)
+    def begin(self, images: Tensor) -> None:
+        """Take the next batch: its output, and the network's own answer."""
+        super().begin(images)
+
+        def note(output: Tensor, module: nn.Module) -> Tensor:
+            self.output = output.clone()  # what follows may write into it
+            return output
+
+        with intervene(self.model, self.layer, note):
+            self.own = _logits(self.model, images)
+        self.checked = False
+
+    def __call__(self, channels: list[int]) -> Tensor | None:
+        """Return the same; None where the untouched copy does not come out as the network's own answer."""
+        n, many = len(self.images), len(channels)
 
         def change(output: Tensor, module: nn.Module) -> Tensor:
-            copies = output.repeat(many + 1, *[1] * (output.ndim - 1))
+            copies = self.output.repeat(many + 1, *[1] * (output.ndim - 1))
             which = torch.tensor(channels, device=output.device).repeat_interleave(n)
             self.replace(copies, module, torch.arange(n, n + len(which), device=output.device), which)
             return copies
 
         try:
             with intervene(self.model, self.layer, change):
-                logits = _logits(self.model, images)
+                logits = _logits(self.model, self.images[:2])
         except (RuntimeError, ValueError, IndexError):  # what follows joins it with something of another length
             return None
         if logits.shape[0] != (many + 1) * n:
             return None
         parts = logits.view(many + 1, n, -1)
-        if not check:
-            return parts
-        own = _logits(self.model, images)
-        return parts if bool((parts[0] - own).abs().max() <= NEAR * own.abs().max()) else None
+        self.checked = self.checked or bool((parts[0] - self.own).abs().max() <= NEAR * self.own.abs().max())
+        return parts if self.checked else None
 
 
 def _all(
@@ -315,11 +333,12 @@ def _all(
         batch = placed(way.model, to_float(images[start : start + way.batch], size))
         batch = laid_out(way.model, batch)
         true = labels[start : start + way.batch].to(device)
+        way.begin(batch)
         held: list[Tensor] = []
         changed: list[Tensor] = []
         for first in range(0, len(channels), way.at_once):
             some = channels[first : first + way.at_once]
-            logits = way(batch, some, check=first == 0)
+            logits = way(some)
             if logits is None:
                 return None
             right = (logits.argmax(2) == true).cpu()
