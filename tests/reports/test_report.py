@@ -28,7 +28,7 @@ from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models import build
 from torchloupe.models.network import wrap
 from torchloupe.reports import report as package
-from torchloupe.reports.contents import Effect, Example, FromNoise, Inversions, Layer, Unit
+from torchloupe.reports.contents import Effect, Example, FromNoise, Inversions, Layer, Told, Unit
 from torchloupe.reports.html.page import as_script, parts, whole
 from torchloupe.reports.html.sprites import EXACT, animation, reduced, sprite
 from torchloupe.reports.plan import TIERS, Plan, layers_of, plan, units_of
@@ -130,10 +130,16 @@ def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.Repo
     assert contents.loss_chart and contents.accuracy_chart and contents.facts and contents.photos
     for layer in contents.layers:
         inner = layer.name != OUTPUT
-        assert len(layer.units) == (5 if inner else 4) and layer.dead is not None
+        assert len(layer.units) == (5 if inner else 4) and layer.images == 40
+        assert (layer.dead is None) is (layer.name in ("conv1", OUTPUT)), "it applies behind a rectifier"
         assert layer.about["maximize"]["settings"]["steps"] == SMALL.steps and layer.about["maximize"]["weights"]
         for unit in layer.units:
             assert len(unit.maximizing) == 2 and len(unit.examples) == 4 and len(unit.class_means) == 4
+            told = unit.told
+            assert told is not None and (told.classes, told.inside, told.images) == (4, 10, 40)
+            assert told.auc is not None and told.low is not None and told.high is not None
+            assert told.low < told.auc <= told.high and unit.live_ends is not None
+            assert unit.class_selectivity is None or layer.dead is not None
             assert (len(unit.backpropagated), len(unit.maps)) == ((2, 3) if inner else (0, 0))
             assert (unit.drop is not None) is inner and (unit.filter is not None) is (layer.name == "conv1")
         if inner:
@@ -172,7 +178,7 @@ def test_sprites_hold_every_tile_that_is_pointed_at(made: package.ReportFile) ->
 def test_the_script_reads_only_fields_that_there_are() -> None:
     script = (files("torchloupe.reports.html") / "templates" / "report.js").read_text(encoding="utf-8")
     kinds = {"layer": Layer, "unit": Unit, "copy": FromNoise, "example": Example, "inversions": Inversions}
-    kinds |= {"effect": Effect}
+    kinds |= {"effect": Effect, "told": Told}
     for word, kind in kinds.items():
         read = set(re.findall(rf"\b{word}\.(\w+)", script))
         assert read, f"the script speaks of no {word}"
@@ -272,7 +278,8 @@ def test_where_the_data_are_gone_what_was_kept_is_told(
     assert {m.tile for m in found.performance.mistakes} == {None}
     assert found.film is not None and found.film.moments[-1].accuracy is not None
     for layer in found.layers:
-        assert layer.dead is not None and all(len(unit.class_means) == 4 for unit in layer.units)
+        assert layer.images == 40 and all(len(unit.class_means) == 4 for unit in layer.units)
+        assert all(unit.told is not None for unit in layer.units)
         assert layer.name == OUTPUT or all(unit.drop is not None for unit in layer.units)
         assert all(unit.examples and unit.maximizing for unit in layer.units)
         assert layer.name == OUTPUT or all(unit.effect is not None for unit in layer.units)

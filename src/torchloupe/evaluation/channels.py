@@ -68,8 +68,9 @@ class ChannelHealth:
 
     @property
     def class_selectivity(self) -> Float[Tensor, "c"]:
-        """The class selectivity index of Morcos et al. 2018; NaN where it does not apply."""
-        return class_selectivity(self.class_mean)
+        """The class selectivity index of Morcos et al. 2018; NaN where it does not apply: in front of a rectifier."""
+        found = class_selectivity(self.class_mean)
+        return found if self.rectified else torch.full_like(found, torch.nan)
 
     @property
     def omega_squared(self) -> Float[Tensor, "c"]:

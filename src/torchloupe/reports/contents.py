@@ -38,6 +38,22 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Told:
+    """The class that a unit tells best from the others."""
+
+    label: int
+    auc: float | None
+    low: float | None
+    """End of the interval that holds for all classes at once by 95 % (Bonferroni)."""
+    high: float | None
+    classes: int
+    """Among which it is the best."""
+    inside: int
+    """Images of the class."""
+    images: int
+
+
+@dataclass(frozen=True)
 class Effect:
     """What the network loses without a unit, and whether that could be chance."""
 
@@ -64,9 +80,17 @@ class Unit:
     """Of the class, where it is one."""
     live: float | None = None
     """Share of the test images on which it is not zero."""
+    live_ends: tuple[float | None, ...] | None = None
+    """Its 95 % interval."""
     dead: bool = False
     correlation_ratio: float | None = None
     """η²: share of its variance over images that lies between classes."""
+    omega_squared: float | None = None
+    """The same without what chance gives."""
+    class_selectivity: float | None = None
+    """Index of Morcos et al. 2018; None where it does not apply."""
+    told: Told | None = None
+    """None where it was not measured."""
     class_means: list[float | None] = field(default_factory=list)
     near: tuple[int, float | None] | None = None
     """The channel whose maps are most like its own, and their correlation."""
@@ -160,7 +184,9 @@ class Layer:
     """The image's edge cuts it."""
     effective: float | None = None
     dead: float | None = None
-    """Share of its channels."""
+    """Share of its channels; None where that is not known, or does not apply: not behind a rectifier."""
+    images: int = 0
+    """Test images on which its units were measured."""
     duplicates: float | None = None
     """Share of its channels whose maps are those of another."""
     units: list[Unit] = field(default_factory=list)

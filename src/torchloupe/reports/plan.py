@@ -301,7 +301,25 @@ def sentences(amount: Amount, samples: int, has_data: bool) -> list[tuple[str, s
         ),
         (
             "Correlation ratio",
-            "η², the share of a unit's variance over pictures that lies between classes, 0 to 1.",
+            "η², the share of a unit's variance over pictures that lies between classes, 0 to 1; ω²: without what "
+            "chance gives (Hays 1963).",
+        ),
+        (
+            "AUC",
+            "The chance that a picture of the class activates the unit more than one of another class; 0.5 says "
+            "nothing. Of the class it tells best, with an interval that holds for all classes at once by 95 % "
+            "(Bonferroni; the variance of Hanley & McNeil 1982, solved for its ends as Wilson does).",
+        ),
+        (
+            "Class selectivity index",
+            "(µmax − µ−max) / (µmax + µ−max) of a unit's mean activations by class, behind a rectifier (Morcos et al. "
+            "2018).",
+        ),
+        (
+            "Calibration",
+            "Over up to 15 bins of as many pictures each (Guo et al. 2017; Nixon et al. 2019). By chance: the error of "
+            "a perfectly calibrated network with the same confidences. One temperature is fitted on a random half "
+            "of the test pictures and used for the other half, both ways.",
         ),
         (
             "Parameter-randomization control",

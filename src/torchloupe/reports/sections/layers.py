@@ -54,7 +54,7 @@ def all_layers(making: Making) -> list[Layer]:
 
 def _facts(row: LayerRow, near: Nearest | None) -> Layer:
     """Return what the layer is."""
-    found = Layer(row.name, row.kind, dead=None if row.dead is None else plain(row.dead))
+    found = Layer(row.name, row.kind, dead=None if row.dead is None else plain(row.dead), images=row.images)
     if row.output:
         found.shape, found.parameters = tuple(row.output), row.parameters
         found.effective = None if row.effective_field is None else plain(row.effective_field, 3)

@@ -13,6 +13,8 @@ from torchloupe.evaluation.ablation import Replacement, ablate, rectified
 from torchloupe.evaluation.accuracy import labels_of
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.evaluation.duplicates import Nearest
+from torchloupe.evaluation.intervals import quantile, wilson
+from torchloupe.evaluation.selectivity import auc_interval
 from torchloupe.evaluation.significance import discovered, mcnemar_each, paired_error
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.figures.colors import rgb, signed, tinted
@@ -20,7 +22,7 @@ from torchloupe.inspection.inputs import Images, colored, fallback, from_split
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.views.backward import crop
 from torchloupe.models.network import Network
-from torchloupe.reports.contents import Ablated, Effect, Example, FromNoise, Layer, Unit
+from torchloupe.reports.contents import Ablated, Effect, Example, FromNoise, Layer, Told, Unit
 from torchloupe.reports.html.sprites import Pool, reduced, sprite
 from torchloupe.reports.making import Making
 
@@ -44,17 +46,37 @@ def measured(units: Sequence[int], known: ChannelHealth | None, near: Nearest | 
     >>> measured([3], None, None)[0].channel
     3
     """
-    found = []
-    for c in units:
-        unit = Unit(c)
+    found = [Unit(c) for c in units]
+    if known is not None:
+        dead, omega, index = known.dead, known.omega_squared, known.class_selectivity
+        told = _told(known)
+    for unit in found:
+        c = unit.channel
         if known is not None:
-            unit.live, unit.dead = plain(known.live[c]), bool(known.dead[c])
-            unit.correlation_ratio = plain(known.selectivity[c])
+            unit.live, unit.dead = plain(known.live[c]), bool(dead[c])
+            ends = wilson(round(float(known.live[c]) * known.images), known.images)
+            unit.live_ends = tuple(plain(end) for end in ends)
+            unit.correlation_ratio, unit.omega_squared = plain(known.selectivity[c]), plain(omega[c])
+            unit.class_selectivity = plain(index[c], 3)
             unit.class_means = [plain(v) for v in known.class_mean[c]]
+            unit.told = told[c] if told else None
         if near is not None and int(near.other[c]) >= 0:
             unit.near = (int(near.other[c]), plain(near.correlation[c], 3))
-        found.append(unit)
     return found
+
+
+def _told(known: ChannelHealth) -> list[Told] | None:
+    """Return the class that each channel tells best from the others; None where that was not measured."""
+    if known.auc is None or known.class_count is None:
+        return None
+    images, classes = int(known.class_count.sum()), int(known.auc.isfinite().any(0).sum())
+    if classes < 2:
+        return None
+    auc, label = known.auc.nan_to_num(-1).max(1)
+    inside = known.class_count[label]
+    low, high = auc_interval(auc, inside, images - inside, quantile(of=classes))
+    rows = zip(*(each.tolist() for each in (label, auc, low, high, inside)), strict=True)
+    return [Told(int(k), plain(v, 3), plain(a, 3), plain(b, 3), classes, int(m), images) for k, v, a, b, m in rows]
 
 
 def maximized(making: Making, found: Layer) -> None:

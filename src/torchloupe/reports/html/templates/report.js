@@ -146,6 +146,7 @@
     if (layer.receptive_field) facts.push("sees " + Math.max(...layer.receptive_field) + (layer.clipped ? "*" : "") + " px, effectively " + few(layer.effective, 2));
     if (layer.parameters) facts.push(layer.parameters.toLocaleString("en") + " parameters");
     if (layer.dead !== undefined) facts.push(percent(layer.dead, 0) + " dead");
+    else if (layer.images) facts.push("dead: does not apply, not behind a rectifier");
     if (layer.duplicates !== undefined) facts.push(percent(layer.duplicates, 0) + " near-duplicates");
     if (layer.ablated) facts.push("ablated behind " + layer.ablated.site + ", " + layer.ablated.images.toLocaleString("en") + " pictures, " + percent(layer.ablated.accuracy, 2) + " with all");
     if (layer.ablated && layer.ablated.units) facts.push(layer.ablated.found + " of " + layer.ablated.units + " units with a measurable effect as zero" + (layer.ablated.found_mean !== undefined ? ", " + layer.ablated.found_mean + " as their mean" : ""));
@@ -284,9 +285,11 @@
       const rows = unit.class_means.map((value, i) => [data.data_classes[i] ?? String(i), value, few(value, 2)]).filter(([, value]) => value !== null);
       rows.sort((a, b) => b[1] - a[1]);
       parts.push(el("h5", { text: "Mean activation by class" }), bars(rows.slice(0, 10), rows.length > 10 ? "the ten strongest of " + rows.length : ""));
-      parts.push(el("p", { class: "says", text: "correlation ratio η² " + few(unit.correlation_ratio, 2) + ": share of its variance that lies between classes" }));
+      parts.push(el("p", { class: "says", text: "correlation ratio η² " + few(unit.correlation_ratio, 2) + ", without what chance gives ω² " + few(unit.omega_squared, 2) + ": share of its variance over " + layer.images.toLocaleString("en") + " pictures that lies between classes" }));
+      if (unit.class_selectivity !== undefined) parts.push(el("p", { class: "says", text: "class selectivity index " + few(unit.class_selectivity, 2) + " (Morcos et al. 2018), of these means" }));
     }
-    if (unit.live !== undefined) parts.push(el("p", { class: "says " + (unit.dead ? "flag" : "") }, (unit.dead ? "dead: " : "") + "non-zero on " + percent(unit.live) + " of the test pictures"));
+    if (unit.told) parts.push(tells(unit.told));
+    if (unit.live !== undefined) parts.push(el("p", { class: "says " + (unit.dead ? "flag" : "") }, (unit.dead ? "dead: " : "") + "non-zero on " + percent(unit.live) + " of " + layer.images.toLocaleString("en") + " test pictures (95 %: " + percent(unit.live_ends[0]) + " to " + percent(unit.live_ends[1]) + ")"));
     if (unit.near) {
       const [other, correlation] = unit.near, shown = layer.units.some((each) => each.channel === other);
       parts.push(el("p", { class: "says" }, "most like ", shown ? el("a", { href: path(layer.name, other), text: "unit " + other }) : "unit " + other, ", correlation " + few(correlation, 2)));
@@ -299,6 +302,11 @@
       if (unit.mean_effect) parts.push(el("h5", { text: "Mean-ablation" }), lost(layer, unit.mean_effect));
     }
     return parts;
+  }
+  function tells(told) {
+    const numbers = "AUC " + few(told.auc, 3) + " (95 % for all " + told.classes + " classes together: " + few(told.low, 3) + " to " + few(told.high, 3) + "; " + told.inside.toLocaleString("en") + " of " + told.images.toLocaleString("en") + " pictures)";
+    const name = bdi(data.data_classes[told.label] ?? String(told.label));
+    return told.low > 0.5 ? el("p", { class: "says" }, "of all classes it tells ", name, " best from the others, " + numbers) : el("p", { class: "says" }, "no class is told from the others: at best ", name, ", " + numbers);
   }
   function lost(layer, effect) { // what the network loses without a unit, with what says that it could be chance
     const counts = layer.ablated.images.toLocaleString("en") + " pictures: " + effect.lost + " lost, " + effect.gained + " gained";
