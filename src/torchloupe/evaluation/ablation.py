@@ -23,7 +23,9 @@ from torchloupe.runtime.progress import Progress
 BATCH = 100
 """Pictures that go through the first part of the network together."""
 AT_ONCE = 1000
-"""Pictures that go through the rest of it together, at most: all of those, once for each of several channels."""
+"""Pictures that go through the rest of it together: all of those, once for each of several channels."""
+CELLS = 2**24
+"""Numbers that these may be in the layer's output, where that allows more pictures."""
 NEAR = 0.02
 """How far the logits of an untouched copy may lie from the network's own, as a share of the largest."""
 RECTIFIER_MODULES = (
@@ -278,8 +280,7 @@ class _Shared(_Single):
 
     def __init__(self, model: nn.Module, layer: str, example: Tensor, instead: Tensor | None) -> None:
         super().__init__(model, layer, example, instead)
-        room = max(2 * self.batch, min(AT_ONCE, 8 * at_once(model, "", example)))
-        self.at_once = max(1, room // self.batch - 1)
+        self.most = 8 * at_once(model, "", example)
 
     def begin(self, images: Tensor) -> None:
         """Take the next batch: its output, and the network's own answer."""
@@ -291,7 +292,9 @@ class _Shared(_Single):
 
         with intervene(self.model, self.layer, note):
             self.own = _logits(self.model, images)
-        self.checked = False
+        self.checked, n = False, len(images)
+        room = max(2 * n, min(max(AT_ONCE, CELLS * n // self.output.numel()), self.most))
+        self.at_once = room // n - 1
 
     def __call__(self, channels: list[int]) -> Tensor | None:
         """Return the same; None where the untouched copy does not come out as the network's own answer."""
