@@ -7,7 +7,7 @@ The first run is shipped, with what was measured on its data; the others, other 
 and standard deviation. No picture of the data goes along: figures, filters and pictures made from noise only.
 
 `--again` measures a network that is shipped already anew, on its own data: its test, what its channels do, and the
-ablation of `--layers` (all where none are named; the first ones take an hour of one core each). The rest stays.
+ablation of `--layers` (all where none are named, which takes hours). The rest stays.
 """
 
 import argparse

@@ -76,8 +76,12 @@ class Figures:
 
 
 def _are_bins(value: Any) -> bool:
-    names = ("n", "confidence", "accuracy")
-    return value == [] or each(value, lambda row: is_object(row) and all(is_number(row.get(name)) for name in names))
+    return value == [] or each(value, _is_bin)
+
+
+def _is_bin(row: Any) -> bool:
+    shares = [row.get(name) for name in ("confidence", "accuracy")] if is_object(row) else []
+    return bool(shares) and is_count(row.get("n")) and all(is_number(share) and 0 <= share <= 1 for share in shares)
 
 
 def _are_shares(value: Any) -> bool:
@@ -93,7 +97,9 @@ def _are_intervals(value: Any) -> bool:
 
 
 def _is_calibration(value: Any) -> bool:
-    return is_object(value) and value.keys() == OF_CALIBRATION.keys() and first_unfit(value, OF_CALIBRATION) is None
+    if not is_object(value) or value.keys() != OF_CALIBRATION.keys() or first_unfit(value, OF_CALIBRATION):
+        return False
+    return len({value[name] is None for name in ("temperature", "temperatures", "error_after")}) == 1
 
 
 OF_CALIBRATION: Schema = {
@@ -137,7 +143,8 @@ def read_figures(folder: Path) -> dict[str, Any]:
     """
     path = folder / "test.json"
     found = read_json(path)
-    if not is_object(found) or not found.keys() >= NEEDED or first_unfit(found, CHECKS):
+    whole = is_object(found) and found.keys() >= NEEDED and ("reliability" in found or "calibration" not in found)
+    if not whole or first_unfit(found, CHECKS):
         raise ModelError(f"{short(path, LONGEST_PATH)} is damaged. Test the network again.")
     return found
 
@@ -210,7 +217,8 @@ def interval_of(figures: Mapping[str, Any], name: str = "accuracy") -> tuple[flo
     >>> [round(end, 3) for end in interval_of({"accuracy": 0.9, "n": 1000})]
     [0.88, 0.917]
     """
-    return wilson(round(figures[name] * figures["n"]), figures["n"])
+    hits, n = figures[name] * figures["n"], figures["n"]
+    return wilson(round(hits), n) if 0 <= hits <= n else (math.nan, math.nan)
 
 
 def of_classes(confusion: Sequence[Sequence[int]]) -> list[tuple[float, float] | None]:
