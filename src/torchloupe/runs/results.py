@@ -80,8 +80,16 @@ def _are_bins(value: Any) -> bool:
 
 
 def _is_bin(row: Any) -> bool:
-    shares = [row.get(name) for name in ("confidence", "accuracy")] if is_object(row) else []
-    return bool(shares) and is_count(row.get("n")) and all(is_number(share) and 0 <= share <= 1 for share in shares)
+    return (
+        is_object(row)
+        and is_count(row.get("n"))
+        and _is_share(row.get("confidence"))
+        and _is_share(row.get("accuracy"))
+    )
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
 
 
 def _are_shares(value: Any) -> bool:
@@ -143,8 +151,9 @@ def read_figures(folder: Path) -> dict[str, Any]:
     """
     path = folder / "test.json"
     found = read_json(path)
-    whole = is_object(found) and found.keys() >= NEEDED and ("reliability" in found or "calibration" not in found)
-    if not whole or first_unfit(found, CHECKS):
+    if not is_object(found) or not found.keys() >= NEEDED or first_unfit(found, CHECKS):
+        raise ModelError(f"{short(path, LONGEST_PATH)} is damaged. Test the network again.")
+    if "calibration" in found and "reliability" not in found:
         raise ModelError(f"{short(path, LONGEST_PATH)} is damaged. Test the network again.")
     return found
 
