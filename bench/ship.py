@@ -1,30 +1,41 @@
 """Make the folder of a network that comes with the package out of finished runs on JPEG CIFAR-10.
 
     python bench/ship.py runs/best-0 [runs/best-1 …] --options "--preset best"
+    python bench/ship.py --again cifar10 --data DATA [--layers layer3.1,…]
 
 The first run is shipped, with what was measured on its data; the others, other seeds of the same settings, give mean
 and standard deviation. No picture of the data goes along: figures, filters and pictures made from noise only.
+
+`--again` measures a network that is shipped already anew, on its own data: its test, what its channels do, and the
+ablation of `--layers` (all where none are named, which takes hours). The rest stays.
 """
 
 import argparse
 import json
+import os
 import shutil
 import statistics
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from torchloupe import data as data_sets
 from torchloupe.checkpoints.file import read_tensors, save_tensors
+from torchloupe.checkpoints.open import open_model
+from torchloupe.evaluation.intervals import words
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.reports.contents import Layer, Unit
 from torchloupe.reports.making import Making
 from torchloupe.reports.report import prepare
+from torchloupe.reports.sections.performance import performance
 from torchloupe.reports.sections.training_film import snapshots, training_film
 from torchloupe.reports.sections.units import ablated
+from torchloupe.runs.results import interval_of
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.files import atomic_write, read_json, write_json
 
-HOME = Path(__file__).parent.parent / "src" / "torchloupe" / "shipped"
+HOME = Path(__file__).parent.parent / "src" / "torchloupe" / "checkpoints" / "shipped"
 AS_IT_IS = ("test.json", "confusion.csv", "statistics.safetensors")
 MEASURED = ("health", "ablation", "learned")
 TRAINING_STEPS = 400
@@ -33,15 +44,23 @@ TRAINING_STEPS = 400
 
 def main() -> None:
     """Measure what a report needs, then copy."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("runs", type=Path, nargs="+")
-    words.add_argument("--name", default="cifar10")
-    words.add_argument("--options", required=True, help="what `torchloupe train` was called with")
-    given = words.parse_args()
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("runs", type=Path, nargs="*")
+    options.add_argument("--name", default="cifar10")
+    options.add_argument("--options", help="what `torchloupe train` was called with")
+    options.add_argument("--again", metavar="NAME", help="a network that is shipped already")
+    options.add_argument("--data", default="auto")
+    options.add_argument("--layers", help="of --again: layers whose units are ablated, by commas; none: '-'")
+    given = options.parse_args()
+    if given.again:
+        again(given.again, given.data, given.layers)
+        return
+    if not given.runs or given.options is None:
+        options.error("name runs and --options, or --again")
     run, home = given.runs[0], HOME / given.name
     for each in given.runs:
         if "accuracy_flip_tta" not in read_json(each / "test.json"):
-            words.error(f"'{each}' was not tested with --tta")
+            options.error(f"'{each}' was not tested with --tta")
     studied = subject(run)
     measured(studied)
     home.mkdir(parents=True, exist_ok=True)
@@ -71,14 +90,69 @@ def measured(studied: Subject) -> None:
     """Measure of every unit what takes the data, and leave it in the run: health, ablation, how it learned."""
     planned, samples = prepare(studied, budget=None, units="all")
     making = Making(studied, planned, samples, 0, None)
-    blocks = [layer for layer in planned.layers if layer != OUTPUT]
-    known = studied.health(list(planned.layers))
-    assert known is not None
-    for layer in blocks:
-        units = list(range(len(known[layer].best)))
-        ablated(making, Layer(layer, "", units=[Unit(channel) for channel in units]), last=layer == blocks[-1])
-        print(f"{layer}: {len(units)} units", flush=True)
+    _measure_units(making, [layer for layer in planned.layers if layer != OUTPUT])
     assert training_film(making) is not None and not making.refused, making.refused
+
+
+def _measure_units(making: Making, wanted: list[str]) -> None:
+    """Measure what channels do, and the ablation of every unit of some layers."""
+    studied, layers = making.studied, making.plan.layers
+    blocks = [layer for layer in layers if layer != OUTPUT]
+    known = studied.health(list(layers), ranked=True)
+    assert known is not None
+    for layer in wanted:
+        found = Layer(layer, "", units=[Unit(channel) for channel in range(len(known[layer].best))])
+        ablated(making, found, last=layer == blocks[-1])
+        told = found.ablated
+        assert told is not None, making.refused
+        print(f"{layer}: {told.found} of {told.units} units with an effect, n = {told.images}", flush=True)
+
+
+def again(name: str, data: str, layers: str | None) -> None:
+    """Measure a shipped network anew and write what is new beside it."""
+    home = HOME / name
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["TORCHLOUPE_CACHE"] = scratch
+        dataset = data_sets.load(data, offline=True)
+        studied = Subject(open_model(str(home / "model.safetensors")).network, dataset)
+        own = read_json(home / "config.json")["data"]["crc32"]
+        assert studied.crc == own, f"other data than its own: {studied.crc}, not {own}"
+        planned, samples = prepare(studied, budget=None, units="all")
+        making = Making(studied, planned, samples, 0, None)
+        blocks = [layer for layer in planned.layers if layer != OUTPUT]
+        _measure_units(making, blocks if layers is None else [each for each in layers.split(",") if each in blocks])
+        assert not making.refused, making.refused
+        tested = performance(studied, len(dataset.test))
+        assert tested is not None and tested.measured
+        for path in Path(scratch).rglob(f"*-{studied.weights}.safetensors"):
+            shutil.copyfile(path, home / path.name)
+        (results,) = {path.parent for path in Path(scratch).rglob("confusion.csv")}
+        shutil.copyfile(results / "confusion.csv", home / "confusion.csv")
+    before = read_json(home / "test.json")
+    figures = {**tested.figures, "model": name, "data": before["data"]}
+    write_json(home / "test.json", figures)
+    lines = (home / "README.md").read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = dict(zip(ROWS, of_test(figures), strict=True))
+    begun = [next((row + "\n" for start, row in rows.items() if line.startswith(start)), line) for line in lines]
+    atomic_write(home / "README.md", "".join(begun).encode())
+
+
+ROWS = ("| accuracy, test split", "| the same with", "| calibration error")
+"""How the rows of a card begin that a test gives."""
+
+
+def of_test(figures: dict[str, Any]) -> list[str]:
+    """Return the rows of a card that a test gives."""
+    more = figures["calibration"]
+    return [
+        f"| accuracy, test split of JPEG CIFAR-10, n = {figures['n']:,}, no test-time augmentation | "
+        f"**{100 * figures['accuracy']:.2f} %** (95 %: {words(interval_of(figures))}) |",
+        f"| the same with the mirrored picture averaged in | {100 * figures['accuracy_flip_tta']:.2f} % |",
+        f"| calibration error, {len(figures['reliability'])} bins of as many pictures each | "
+        f"{100 * figures['calibration_error']:.2f} points ({more['verdict']}; "
+        f"by chance {100 * more['by_chance']:.2f}); after one "
+        f"temperature, T = {more['temperature']:.2f}: {100 * more['error_after']:.2f} |",
+    ]
 
 
 def _data(about: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +173,6 @@ def card(name: str, runs: list[Path], about: dict[str, Any], home: Path, options
     """Return the model card."""
     tests = [read_json(run / "test.json") for run in runs]
     plain = [100 * test["accuracy"] for test in tests]
-    mirrored = [100 * test["accuracy_flip_tta"] for test in tests]
     spread = f"{statistics.mean(plain):.2f} ± {statistics.stdev(plain):.2f} %" if len(plain) > 1 else ""
     training, data = about["training"], about["data"]
     seconds = json.loads((home / "timing.jsonl").read_text(encoding="utf-8").splitlines()[-1])["train_seconds"]
@@ -116,11 +189,8 @@ def card(name: str, runs: list[Path], about: dict[str, Any], home: Path, options
             "",
             "| | |",
             "|---|---|",
-            f"| accuracy, test split of JPEG CIFAR-10, n = {tests[0]['n']:,}, no test-time augmentation | "
-            f"**{plain[0]:.2f} %** (standard error {100 * tests[0]['standard_error']:.2f}) |",
-            f"| the same with the mirrored picture averaged in | {mirrored[0]:.2f} % |",
+            *of_test(tests[0]),
             *([f"| mean ± std of {len(plain)} seeds | {spread} |"] if spread else ["| seeds trained | 1 (n = 1) |"]),
-            f"| calibration error, 15 bins | {100 * tests[0]['calibration_error']:.2f} points |",
             f"| training | {training['epochs']:.4g} epochs, {duration(seconds)} on {environment['processor']}, "
             f"{environment['threads']} threads, {environment.get('precision', 'float32')} |",
             "",

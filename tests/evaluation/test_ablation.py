@@ -12,6 +12,7 @@ from nets import hooks_of, stirred
 from torchloupe.data.subsets import stratified
 from torchloupe.errors import LayerError, UsageError
 from torchloupe.evaluation.ablation import ablate, rectified
+from torchloupe.evaluation.significance import mcnemar
 from torchloupe.models import build
 
 
@@ -19,6 +20,10 @@ def data(n: int = 24, h: int = 9, w: int = 11) -> tuple[Tensor, Tensor]:
     chance = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (n, 3, h, w), generator=chance, dtype=torch.uint8)
     return images, torch.randint(0, 3, (n,), generator=chance)
+
+
+class SeenError(Exception):
+    """Brings out what a layer puts out."""
 
 
 class Plain(nn.Module):
@@ -32,13 +37,18 @@ class Plain(nn.Module):
         self.conv2 = nn.Conv2d(5, 5, 3, padding=1)
         self.fc = nn.Linear(5, 3)
 
-    def forward(self, x: Tensor, silent: tuple[str, int] | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, silent: tuple[str, int] | None = None, mean: Tensor | None = None, seen: str = ""
+    ) -> Tensor:
         def without(name: str, features: Tensor) -> Tensor:
+            if name == seen:
+                raise SeenError(features)
             if silent is None or silent[0] != name:
                 return features
             mask = torch.ones(features.shape[1], dtype=features.dtype)
             mask[silent[1]] = 0
-            return features * mask[:, None, None]
+            kept = features * mask[:, None, None]
+            return kept if mean is None else kept + mean * (1 - mask)[:, None, None]
 
         x = without("relu", self.relu(self.bn1(self.conv1(x))))
         y = without("conv2", self.conv2(x))
@@ -54,13 +64,18 @@ def by_hand(net: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor, lab
         )
 
 
-@pytest.mark.parametrize("layer", ["relu", "conv2"])
-def test_the_drop_is_that_of_a_plain_evaluation(layer: str) -> None:
+def drawn() -> "Plain":
     net = stirred(Plain()).double()
     assert isinstance(net, Plain)
     with torch.no_grad():
         net.conv2.weight.mul_(6)  # so that single channels turn answers
         net.fc.bias.zero_()
+    return net
+
+
+@pytest.mark.parametrize("layer", ["relu", "conv2"])
+def test_the_drop_is_that_of_a_plain_evaluation(layer: str) -> None:
+    net = drawn()
     images, labels = data(60)
     all_right = by_hand(net, net, images, labels).double()
     found = ablate(net, layer, images, labels, amp="off")
@@ -77,8 +92,97 @@ def test_the_drop_is_that_of_a_plain_evaluation(layer: str) -> None:
             lost = float(all_right[mine].mean() - right[mine].mean())
             assert float(found.class_drop[channel, kind]) == pytest.approx(lost, abs=1e-6)
         some += int(right.ne(all_right).any())
+        assert int(found.lost[channel]) == int((all_right > right).sum())
+        assert int(found.gained[channel]) == int((all_right < right).sum())
     assert some, "no channel matters: the test would pass whatever ablation does"
     assert not hooks_of(net)
+
+
+@pytest.mark.parametrize("layer", ["relu", "conv2"])
+def test_the_mean_stands_in_its_place(layer: str) -> None:
+    net = drawn()
+    images, labels = data(60)
+    net.eval()
+    maps = []
+    for image in images:
+        with pytest.raises(SeenError) as seen, torch.no_grad():
+            net(image[None].double() / 255, seen=layer)
+        maps.append(seen.value.args[0][0])
+    mean = torch.stack(maps).mean(0)
+    all_right = by_hand(net, net, images, labels)
+    found = ablate(net, layer, images, labels, replacement="mean", amp="off")
+    assert found.replacement == "mean" and found.shared is (layer == "relu")
+    for channel in range(5):
+        right = by_hand(net, partial(net, silent=(layer, channel), mean=mean), images, labels)
+        assert int(found.lost[channel]) == int((all_right & ~right).sum())
+        assert int(found.gained[channel]) == int((~all_right & right).sum())
+    assert not torch.equal(found.lost, ablate(net, layer, images, labels, amp="off").lost) and not hooks_of(net)
+
+
+class Planted(nn.Module):
+    """Says class 1 where the picture is blue, else 0; channel 3 is dead. `twice`: channels 4 and 5 say blue, both."""
+
+    def __init__(self, twice: bool = False) -> None:
+        super().__init__()
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 6, 1, bias=False), nn.ReLU(), nn.Linear(6, 2, bias=False)
+        with torch.no_grad():
+            self.conv.weight.zero_()
+            self.fc.weight.zero_()
+            for channel in (0, 1, 2):
+                self.conv.weight[channel, channel] = 1
+            self.conv.weight[3] = -1
+            self.fc.weight[0, 0] = 1  # red, of every picture, speaks for 0
+            if twice:
+                self.conv.weight[4:6, 2] = 1
+                self.fc.weight[1, 4:6] = 2
+            else:
+                self.fc.weight[1, 2] = 2
+            self.fc.weight[:, 3] = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(self.relu(self.conv(x)).mean((2, 3)))
+        return out
+
+
+def blue(k: int, g: int, n: int = 100) -> tuple[Tensor, Tensor]:
+    """Red pictures, k + g of them blue too; of these k are of class 1 and g are not, as are all others."""
+    images = torch.zeros(n, 3, 4, 4, dtype=torch.uint8)
+    images[:, 0] = 255
+    images[: k + g, 2] = 255
+    labels = torch.zeros(n, dtype=torch.int64)
+    labels[:k] = 1
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(4))
+    return images[order], labels[order]
+
+
+@pytest.mark.parametrize("amp", ["off", "on"])
+@pytest.mark.parametrize(
+    ("k", "g", "found"), [(20, 2, True), (6, 5, False), (0, 0, False), (2, 12, False), (2, 16, True)]
+)
+def test_a_planted_unit_flips_the_pictures_it_was_planted_for(k: int, g: int, found: bool, amp: str) -> None:
+    ablation = ablate(Planted().eval(), "relu", *blue(k, g), amp=amp)
+    assert ablation.accuracy == pytest.approx(1 - g / 100)
+    assert (int(ablation.lost[2]), int(ablation.gained[2])) == (k, g)
+    assert ablation.p_value[2].item() == pytest.approx(mcnemar(k, g))
+    assert ablation.measurable.tolist() == [False, False, found, False, False, False]
+    assert ablation.drop[2].item() == pytest.approx((k - g) / 100) and bool((ablation.standard_error > 0).all())
+    assert ablation.lost[1] == ablation.lost[3] == 0 == ablation.gained[3], "a dead unit changes nothing"
+
+
+def test_of_two_that_say_the_same_neither_is_missed() -> None:
+    both = ablate(Planted(twice=True).eval(), "relu", *blue(20, 0), amp="off")
+    assert both.lost.tolist() == [0] * 6 and not both.measurable.any()
+
+
+def test_what_is_the_same_on_every_picture_is_missed_as_zero_and_not_as_mean() -> None:
+    images, labels = blue(30, 0)
+    images[labels == 1, 2] = 255
+    images[labels == 0, 2] = 20
+    zero, mean = (
+        ablate(Planted().eval(), "relu", images, labels, channels=[0], replacement=kind, amp="off")
+        for kind in ("zero", "mean")
+    )
+    assert zero.lost.tolist() == [70] and mean.lost.tolist() == [0]
 
 
 def test_channels_last_vectors_and_tuples() -> None:

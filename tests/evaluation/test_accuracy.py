@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from torchloupe.errors import DataError
-from torchloupe.evaluation.accuracy import Evaluation, align, calibration_error, examine, judge, predict, reliability
+from torchloupe.evaluation.accuracy import Evaluation, align, examine, judge, predict
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.models.network import wrap
 from torchloupe.runs.results import figures_of, near_chance
 
@@ -52,21 +53,6 @@ def test_loss_accuracy_confusion_and_classes(evaluation: Evaluation, said: Tenso
         assert evaluation.per_class[CLASSES[k]] == pytest.approx(matrix[k, k] / matrix[k].sum())
 
 
-def test_bins_of_confidence(evaluation: Evaluation, labels: Tensor) -> None:
-    bins = reliability(evaluation.probabilities, labels, 7)
-    confidence, predicted = evaluation.probabilities.double().max(1)
-    for k in range(7):
-        mine = (confidence > k / 7) & (confidence <= (k + 1) / 7)
-        assert int(bins[k, 0]) == int(mine.sum())
-        if mine.any():
-            assert float(bins[k, 1]) == pytest.approx(float(confidence[mine].mean()))
-            assert float(bins[k, 2]) == pytest.approx(float((predicted == labels)[mine].double().mean()))
-        else:
-            assert bins[k, 1:].isnan().all()
-    rows = figures_of(evaluation).to_json()["reliability"]
-    assert sum(row["n"] for row in rows) == N and all(row["n"] for row in rows)
-
-
 def test_an_examination_matches_classes_by_name_or_numbers_by_order(images: Tensor) -> None:
     net = wrap(
         nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 3)), mean=None, std=None, classes=["c", "a", "b"]
@@ -91,23 +77,23 @@ def test_figures_say_all_of_it(evaluation: Evaluation) -> None:
     assert figures["n"] == N and p == evaluation.accuracy and figures["loss"] == evaluation.loss
     assert figures["standard_error"] == pytest.approx((p * (1 - p) / N) ** 0.5)
     assert figures["per_class"] == evaluation.per_class
+    assert figures["interval"] == list(wilson(round(p * N), N))
+    for name, row in zip(CLASSES, evaluation.confusion.tolist(), strict=True):
+        right = row[CLASSES.index(name)]
+        assert figures["per_class_interval"][name] == (list(wilson(right, sum(row))) if sum(row) else None)
+    found = evaluation.calibration
+    assert figures["calibration_error"] == found.error and sum(row["n"] for row in figures["reliability"]) == N
+    assert figures["calibration"]["gap"] == pytest.approx(
+        float(evaluation.probabilities.amax(1).double().mean()) - p, abs=1e-6
+    )
+    assert len(figures["calibration"]["reliability_after"]) == len(found.bins_after) > 1
+    assert figures["calibration"]["error_after"] == found.error_after and figures["calibration"]["temperature"] > 0
 
 
-def test_calibration_error_by_bins(evaluation: Evaluation, labels: Tensor) -> None:
-    total, confident = 0.0, [(max(row), row.index(max(row))) for row in evaluation.probabilities.tolist()]
-    for b in range(15):
-        rows = [i for i, (sure, _) in enumerate(confident) if b / 15 < sure <= (b + 1) / 15]
-        if rows:
-            sure = sum(confident[i][0] for i in rows) / len(rows)
-            right = sum(confident[i][1] == labels[i].item() for i in rows) / len(rows)
-            total += len(rows) / N * abs(sure - right)
-    assert evaluation.calibration_error == pytest.approx(total, abs=1e-9)
-
-
-def test_calibration_of_the_certain() -> None:
-    sure = torch.eye(2)
-    assert calibration_error(sure, torch.tensor([0, 1])) == 0
-    assert calibration_error(sure, torch.tensor([1, 0])) == 1
+def test_all_right_has_an_interval() -> None:
+    figures = figures_of(judged(1000, 1000)).to_json()
+    low, high = figures["interval"]
+    assert low > 0.996 and high == 1 and figures["standard_error"] == 0
 
 
 def test_mistakes_are_wrong_and_come_most_confident_first(evaluation: Evaluation) -> None:

@@ -1,5 +1,6 @@
 """The health of channels against one picture at a time, in float64 and without hooks."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from nets import Calls, hooks_of, images, stirred
 from torchloupe.errors import ForwardError
 from torchloupe.evaluation.channels import ChannelHealth, health
+from torchloupe.evaluation.selectivity import class_auc
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.trace import resolve
 from torchloupe.models.network import wrap
@@ -87,13 +89,64 @@ def test_of_equal_pictures_the_first_is_the_best() -> None:
         assert int(found.best_index.max()) < 5 and len(set(found.best_index.tolist())) > 1
 
 
+def passes(net: Any, x: Tensor) -> Any:
+    return net.part(x)
+
+
+def negated(net: Any, x: Tensor) -> Any:
+    return net.part(-x)
+
+
 @pytest.mark.parametrize(("n", "live", "dead"), [(200, 1, True), (200, 2, False), (300, 2, True), (300, 3, False)])
-def test_dead_is_below_one_percent_and_negative_is_alive(n: int, live: int, dead: bool) -> None:
+def test_dead_is_below_one_percent_and_only_behind_a_rectifier(n: int, live: int, dead: bool) -> None:
     data = torch.zeros(n, 3, 4, 3, dtype=torch.uint8)
     data[-live:, 1, 3, 2] = 1
-    found = health(Calls(lambda net, x: net.part(-x), part=nn.Identity()), data, batch=64)["part"]
-    assert found.live.tolist() == pytest.approx([0, live / n, 0])
-    assert found.dead.tolist() == [True, dead, True]
+    for sign in (1, -1):
+        found = health(Calls(passes if sign == 1 else negated, part=nn.Identity()), data, batch=64)["part"]
+        assert found.live.tolist() == pytest.approx([0, live / n, 0])
+        assert found.rectified is (sign == 1), "what may be negative has no silence"
+        assert found.dead.tolist() == ([True, dead, True] if found.rectified else [False] * 3)
+        assert found.lowest is not None and found.lowest.tolist() == pytest.approx([0, min(0, sign) / 255, 0])
+        old = replace(found, lowest=None)
+        assert old.rectified is found.rectified and torch.equal(old.dead, found.dead), "of earlier versions: by means"
+
+
+@pytest.mark.parametrize("classes", [2, 40, 200, 1000])
+def test_a_unit_that_knows_one_class_only_is_not_dead(classes: int) -> None:
+    data = torch.zeros(2 * classes, 3, 2, 2, dtype=torch.uint8)
+    labels = torch.arange(2 * classes) % classes
+    data[labels == 1, 0] = 200
+    data[1, 1] = 200  # on half of the class
+    found = health(nn.Sequential(nn.Identity()), data, labels=labels, ranked=True)["0"]
+    assert found.dead.tolist() == [False, False, True]
+    assert found.class_selectivity[0] == 1 and found.selectivity[0] == pytest.approx(1)
+    assert found.auc is not None and found.auc[0, 1] == 1 and found.auc[2].tolist() == [0.5] * classes
+
+
+@pytest.mark.parametrize("batch", [1, 5, 23])
+def test_classes_are_ranked_over_all_pictures_or_over_evenly_spread_ones(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, data, labels = network(), images(), torch.tensor([0, 2, 2, 0, 4] * 5)[:23]
+    means = torch.stack(one_by_one(net, data)["2"]).mean((2, 3)).float()
+    for room, every in ((2**25, 1), (23 * 5 // 3 + 1, 3)):
+        monkeypatch.setattr("torchloupe.evaluation.channels.ROOM", room)
+        found = health(net, data, layers=["2"], labels=labels, ranked=True, batch=batch)["2"]
+        assert found.auc is not None and found.class_count is not None and found.images == 23
+        torch.testing.assert_close(found.auc, class_auc(means[::every], labels[::every], 5), equal_nan=True)
+        assert found.class_count.tolist() == labels[::every].bincount(minlength=5).tolist()
+    assert health(net, data, layers=["2"], labels=labels)["2"].auc is None
+    assert health(net, data, layers=["2"], ranked=True)["2"].auc is None
+
+
+def test_a_planted_duplicate_says_the_same_of_every_class() -> None:
+    net, data, labels = network(), images(), torch.arange(23) % 3
+    for tensor in (net[0].weight, net[0].bias, net[1].weight, net[1].bias, net[1].running_mean, net[1].running_var):
+        with torch.no_grad():
+            tensor[4] = tensor[2]  # type: ignore[index,operator]
+    found = health(net, data, layers=["2"], labels=labels, ranked=True)["2"]
+    assert found.auc is not None and torch.equal(found.auc[4], found.auc[2])
+    assert found.selectivity[4] == found.selectivity[2] and not torch.equal(found.auc[4], found.auc[0])
 
 
 def test_channels_on_the_last_axis() -> None:

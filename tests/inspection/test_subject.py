@@ -134,6 +134,9 @@ def test_what_was_kept_is_told_where_the_data_are_gone(tmp_path: Path, loads: li
         found = gone.health(["relu"])
         assert found is not None and gone.dataset() is None and not seen
     for name, value in vars(known["relu"]).items():
+        if value is None:
+            assert getattr(found["relu"], name) is None
+            continue
         one, other = torch.as_tensor(getattr(found["relu"], name)), torch.as_tensor(value)
         assert torch.equal(one.nan_to_num(9), other.nan_to_num(9))
     assert gone.seen["classes"] == ["a", "b"] and gone.health(["norm"]) is None, "what was not kept is not known"
@@ -301,7 +304,7 @@ def test_the_table_of_some_layers_and_the_output() -> None:
     some = layer_table(studied, 6, layers=["deep", "stem", OUTPUT])
     assert some[:2] == [every["deep"], every["stem"]]
     assert (some[2].name, some[2].kind, some[2].output, some[2].parameters) == (OUTPUT, "logits", (), 0)
-    assert some[2].dead is not None and some[2].images == 6
+    assert some[2].dead is None and some[2].images == 6, "logits may be negative"
 
 
 def test_what_is_refused_leaves_the_rest_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,7 +333,7 @@ def test_the_table_counts_dead_channels_on_so_many_pictures() -> None:
         alive = features.flatten(2).any(2).double().mean(0)
         shares.append(float((alive < 0.01).double().mean()))
         table = {row.name: row.dead for row in rows}
-        assert counted(rows) == str(count) and table["relu"] == pytest.approx(shares[-1]) and table["stem"] == 0
+        assert counted(rows) == str(count) and table["relu"] == pytest.approx(shares[-1]) and table["stem"] is None
     assert shares[0] > shares[1] == pytest.approx(1 / 6)
 
 

@@ -22,12 +22,13 @@ from torchloupe.data.subsets import stratified
 from torchloupe.errors import LayerError, UsageError
 from torchloupe.evaluation.accuracy import predict
 from torchloupe.evaluation.channels import ChannelHealth
+from torchloupe.evaluation.significance import mcnemar
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.inspection.subject import Subject, subject
 from torchloupe.models import build
 from torchloupe.models.network import wrap
 from torchloupe.reports import report as package
-from torchloupe.reports.contents import Example, FromNoise, Inversions, Layer, Unit
+from torchloupe.reports.contents import Effect, Example, FromNoise, Inversions, Layer, Told, Unit
 from torchloupe.reports.html.page import as_script, parts, whole
 from torchloupe.reports.html.sprites import EXACT, animation, reduced, sprite
 from torchloupe.reports.plan import TIERS, Plan, layers_of, plan, units_of
@@ -129,10 +130,16 @@ def test_everything_that_the_issue_of_a_report_lists_is_in_it(made: package.Repo
     assert contents.loss_chart and contents.accuracy_chart and contents.facts and contents.photos
     for layer in contents.layers:
         inner = layer.name != OUTPUT
-        assert len(layer.units) == (5 if inner else 4) and layer.dead is not None
+        assert len(layer.units) == (5 if inner else 4) and layer.images == 40
+        assert (layer.dead is None) is (layer.name in ("conv1", OUTPUT)), "it applies behind a rectifier"
         assert layer.about["maximize"]["settings"]["steps"] == SMALL.steps and layer.about["maximize"]["weights"]
         for unit in layer.units:
             assert len(unit.maximizing) == 2 and len(unit.examples) == 4 and len(unit.class_means) == 4
+            told = unit.told
+            assert told is not None and (told.classes, told.inside, told.images) == (4, 10, 40)
+            assert told.auc is not None and told.low is not None and told.high is not None
+            assert told.low < told.auc <= told.high and unit.live_ends is not None
+            assert unit.class_selectivity is None or layer.dead is not None
             assert (len(unit.backpropagated), len(unit.maps)) == ((2, 3) if inner else (0, 0))
             assert (unit.drop is not None) is inner and (unit.filter is not None) is (layer.name == "conv1")
         if inner:
@@ -173,11 +180,12 @@ def test_sprites_hold_every_tile_that_is_pointed_at(made: package.ReportFile) ->
 def test_the_script_reads_only_fields_that_there_are() -> None:
     script = (files("torchloupe.reports.html") / "templates" / "report.js").read_text(encoding="utf-8")
     kinds = {"layer": Layer, "unit": Unit, "copy": FromNoise, "example": Example, "inversions": Inversions}
+    kinds |= {"effect": Effect, "told": Told}
     for word, kind in kinds.items():
         read = set(re.findall(rf"\b{word}\.(\w+)", script))
         assert read, f"the script speaks of no {word}"
         assert read <= {field.name for field in fields(kind)}, word
-    assert not re.search(r"layer\.ablated\.(?!accuracy|images|site)", script)
+    assert not re.search(r"layer\.ablated\.(?!accuracy|images|site|units|found\b|found_mean)", script)
 
 
 def test_tiles_come_back_to_the_bit() -> None:
@@ -226,6 +234,10 @@ def test_ablation_is_that_of_a_plain_evaluation_for_ten_random_channels(
         every = predict(network, images).argmax(1) == labels
         assert ablation.accuracy == pytest.approx(float(every.double().mean()), abs=1e-4)
         assert unit.drop == pytest.approx(float(every.double().mean() - right.double().mean()), abs=1e-4)
+        assert unit.effect is not None and unit.mean_effect is not None
+        assert (unit.effect.lost, unit.effect.gained) == (int((every & ~right).sum()), int((right & ~every).sum()))
+        assert unit.effect.p == pytest.approx(mcnemar(unit.effect.lost, unit.effect.gained), rel=1e-2)
+        assert ablation.units == 5 and ablation.found <= 5 and ablation.found_mean is not None
         changed += int(bool((right != every).any()))
     assert changed, "no channel matters: the test would pass whatever ablation does"
 
@@ -268,10 +280,26 @@ def test_where_the_data_are_gone_what_was_kept_is_told(
     assert {m.tile for m in found.performance.mistakes} == {None}
     assert found.film is not None and found.film.moments[-1].accuracy is not None
     for layer in found.layers:
-        assert layer.dead is not None and all(len(unit.class_means) == 4 for unit in layer.units)
+        assert layer.images == 40 and all(len(unit.class_means) == 4 for unit in layer.units)
+        assert all(unit.told is not None for unit in layer.units)
         assert layer.name == OUTPUT or all(unit.drop is not None for unit in layer.units)
         assert all(unit.examples and unit.maximizing for unit in layer.units)
+        assert layer.name == OUTPUT or all(unit.effect is not None for unit in layer.units)
     assert "sample" in dict(found.methods)["Maximally activating pictures"]
+    for path in copy.glob("ablation-*.safetensors"):  # as version 0.1 wrote it
+        tensors, about = read_tensors(path)
+        old = {name: tensor for name, tensor in tensors.items() if "/" not in name}
+        del about["figures"], about["replacements"]
+        save_tensors(path, old, about)
+    figures = json.loads((copy / "test.json").read_text(encoding="utf-8"))
+    for name in ("calibration", "interval", "per_class_interval"):
+        del figures[name]
+    (copy / "test.json").write_text(json.dumps(figures), encoding="utf-8")
+    old_report = small_report(copy, tmp_path / "old.html", pictures=("samples",)).contents
+    assert "of an earlier version" in (tmp_path / "old.html").read_text(encoding="utf-8")
+    for before, layer in zip(found.layers, old_report.layers, strict=True):
+        assert [unit.drop for unit in layer.units] == [unit.drop for unit in before.units]
+        assert all(unit.effect is unit.mean_effect is None for unit in layer.units)
 
 
 class Hidden(nn.Module):

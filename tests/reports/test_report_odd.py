@@ -100,8 +100,12 @@ def test_the_table_of_layers_says_what_is_known_of_a_field() -> None:
 def test_the_worst_of_many_classes_are_those_with_pictures() -> None:
     names = tuple(str(i) for i in range(30))
     shares = dict.fromkeys(names) | {"3": 0.5, "4": 0.25, "5": 0.0}
-    found = per_class(Performance({"per_class": shares}, names, (), (), measured=True))
-    assert found == [("5", 0.0), ("4", 0.25), ("3", 0.5)]
+    counts = [[0] * 30 for _ in names]
+    counts[3][3] = counts[3][4] = counts[4][4] = counts[5][6] = 1
+    counts[4][5] = 3
+    found = per_class(Performance({"per_class": shares}, names, tuple(map(tuple, counts)), (), measured=True))
+    assert [row[:2] for row in found] == [("5", 0.0), ("4", 0.25), ("3", 0.5)]
+    assert [row[2] for row in found] == ["0.0 to 79.3 %", "4.6 to 69.9 %", "9.5 to 90.5 %"]
 
 
 class Sick(nn.Module):

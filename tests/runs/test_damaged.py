@@ -1,6 +1,7 @@
 """A run's files as a stranger may send them: checked before they are used, and told in one sentence."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torchloupe import pipeline
 from torchloupe.errors import ModelError
 from torchloupe.runs.folder import read_environment
 from torchloupe.runs.metrics import check, read_metrics, training_seconds
-from torchloupe.runs.results import read_figures
+from torchloupe.runs.results import interval_of, read_figures, said_of_calibration
 from torchloupe.runtime.files import parse_json, read_json
 
 STEP = {"kind": "step", "step": 1, "epoch": 0.5, "lr": 0.1, "loss": 2.0, "accuracy": 0.25}
@@ -71,9 +72,45 @@ FIGURES: dict[str, Any] = {
 }
 
 
+CALIBRATION: dict[str, Any] = {
+    "by_chance": 0.01,
+    "gap": -0.1,
+    "gap_interval": [-0.2, -0.05],
+    "verdict": "underconfident",
+    "temperature": 0.6,
+    "temperatures": [0.5, 0.7],
+    "error_after": 0.02,
+    "reliability_after": [],
+}
+
+
+def test_the_newer_figures_of_a_test_are_read(tmp_path: Path) -> None:
+    newer = {"interval": [0.4, 0.6], "per_class_interval": {"cat": [0, 1], "dog": None}, "calibration": CALIBRATION}
+    (tmp_path / "test.json").write_text(json.dumps({**FIGURES, **newer}))
+    assert read_figures(tmp_path) == {**FIGURES, **newer}
+    said = said_of_calibration(read_figures(tmp_path))
+    assert said[1].startswith("Underconfident: confidence is on average 10.0 points below accuracy (95 %: 5.0 to 20.0)")
+    assert "T = 0.60 (0.50 and 0.70" in said[2] and said[2].endswith("2.0 points.")
+    (tmp_path / "test.json").write_text(json.dumps({**FIGURES, "accuracy": 1.5}))
+    assert all(map(math.isnan, interval_of(read_figures(tmp_path))))
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("n", -1), ("n", "3"), ("accuracy", None), ("per_class", []), ("per_class", {"cat": "x"}), ("reliability", [3])],
+    [
+        ("n", -1),
+        ("n", "3"),
+        ("accuracy", None),
+        ("per_class", []),
+        ("per_class", {"cat": "x"}),
+        ("reliability", [3]),
+        ("reliability", [{"n": 3, "confidence": 0.5, "accuracy": 2}]),
+        ("interval", [0.5]),
+        ("per_class_interval", {"cat": 3}),
+        ("calibration", {}),
+        ("calibration", {**CALIBRATION, "gap": "x"}),
+        ("calibration", {**CALIBRATION, "temperatures": None}),
+    ],
 )
 def test_a_damaged_test_is_made_anew(tmp_path: Path, name: str, value: object) -> None:
     (tmp_path / "test.json").write_text(json.dumps(FIGURES))

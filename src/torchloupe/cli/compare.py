@@ -123,7 +123,7 @@ def tell(found: "Comparison") -> None:
 
 
 def _tell_answers(both: "Agreement", titles: list[str], wide: int) -> None:
-    from torchloupe.evaluation.agreement import wilson
+    from torchloupe.evaluation.intervals import wilson
     from torchloupe.reports.comparison.page import chance, points
 
     for letter, title, only in zip("AB", titles, (both.only_a, both.only_b), strict=True):

@@ -43,13 +43,17 @@ def layers(model: str, **options: Any) -> None:
         last = reason_of_last(studied)
     total = sum(p.numel() for p in network.parameters())
     if options["as_json"]:
-        least = min((row.images for row in rows if row.dead is not None), default=0)
+        least = min((row.images for row in rows if row.images), default=0)
         found = None if last is None else {"layer": last[0], "why": last[1]}
         table = {"parameters": total, "layers": [asdict(row) for row in rows], "pictures": least, "last": found}
         print_result(json.dumps(table))
         return
     _print(rows, f"{studied.title}: {total:,} parameters")
-    where = f"on {counted(rows)} test pictures" if counted(rows) else "unknown without pictures: give --data"
+    where = (
+        f"on {counted(rows)} test pictures (n/a: not behind a rectifier)"
+        if counted(rows)
+        else "unknown without pictures: give --data"
+    )
     if last is not None:
         console.say(f"\nlast is {last[0]}: {last[1]}.")
     console.say(
@@ -82,5 +86,5 @@ def _cell(row: "LayerRow", name: str) -> str:
         effective = "" if row.effective_field is None else f", {row.effective_field:.0f}"
         return f"{max(row.field)}{'*' if row.clipped else ''}{effective}"
     if name == "dead":
-        return "–" if row.dead is None else f"{row.dead:.0%}"
+        return f"{row.dead:.0%}" if row.dead is not None else "n/a" if row.images else "–"
     return str(getattr(row, name))

@@ -151,18 +151,22 @@ def _other(loaded: "Loaded", dataset: "Dataset", figures: dict[str, Any], given:
 
 def tell(evaluation: "Evaluation", figures: dict[str, Any], folder: Path, console: Console) -> None:
     """Print what a test found, and where it is written."""
-    from torchloupe.runs.results import FILES, near_chance
+    from torchloupe.evaluation.intervals import words
+    from torchloupe.runs.results import FILES, interval_of, near_chance, said_of_calibration
 
-    n, error = figures["n"], figures["standard_error"]
-    print_result(
-        f"accuracy  {figures['accuracy']:.2%} ± {error:.2%} (standard error, n = {n:,}), no test-time augmentation"
-    )
+    between = f"95 %: {words(interval_of(figures))}, n = {figures['n']:,}"
+    print_result(f"accuracy  {figures['accuracy']:.2%} ({between}), no test-time augmentation")
     if "accuracy_flip_tta" in figures:
-        print_result(f"          {figures['accuracy_flip_tta']:.2%} with flip test-time augmentation")
-    print_result(f"loss      {figures['loss']:.4f} nats, calibration error {figures['calibration_error']:.2%}")
+        between = words(interval_of(figures, "accuracy_flip_tta"))
+        print_result(f"          {figures['accuracy_flip_tta']:.2%} (95 %: {between}) with flip test-time augmentation")
+    print_result(f"loss      {figures['loss']:.4f} nats")
     wide = max(len(name) for name in figures["per_class"])
     for name, share in figures["per_class"].items():
-        print_result(f"  {printable(name):<{min(wide, 30)}.30}  {'no pictures' if share is None else f'{share:7.2%}'}")
+        ends = figures["per_class_interval"][name]
+        told = "no pictures" if share is None else f"{share:7.2%}  (95 %: {words(ends, 1)})"
+        print_result(f"  {printable(name):<{min(wide, 30)}.30}  {told}")
+    for sentence in said_of_calibration(figures):
+        print_result(sentence)
     if near_chance(evaluation):
         console.say(
             "\nThat is no better than guessing. Check that mean and std are those of training, "

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, did_you_mean
+from torchloupe.evaluation.calibration import Calibration, calibrate
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.features.hooks import one_at_a_time
 from torchloupe.features.owner import random_state_restored, reseed
 from torchloupe.features.trace import placed
@@ -20,8 +22,6 @@ from torchloupe.models.network import Network
 from torchloupe.runtime.device import at_least_float32, autocast
 from torchloupe.runtime.memory import halving, smaller
 from torchloupe.runtime.progress import Progress
-
-BINS = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,47 +63,27 @@ class Evaluation:
         return {name: (hits / n if n else None) for name, hits, n in pairs}
 
     @property
-    def calibration_error(self) -> float:
-        """Expected calibration error over 15 bins of confidence, in [0, 1] (Guo et al. 2017)."""
-        return calibration_error(self.probabilities, self.labels)
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the accuracy, over pictures (Wilson 1927)."""
+        return wilson(int((self.predicted == self.labels).sum()), len(self.labels))
+
+    @property
+    def per_class_interval(self) -> dict[str, tuple[float, float] | None]:
+        """The same of each class; None for a class without pictures."""
+        right, all_ = self.confusion.diagonal(), self.confusion.sum(1)
+        pairs = zip(self.classes, right.tolist(), all_.tolist(), strict=True)
+        return {name: (wilson(hits, n) if n else None) for name, hits, n in pairs}
+
+    @property
+    def calibration(self) -> Calibration:
+        """Whether it is as sure as it is right."""
+        return calibrate(self.probabilities, self.labels)
 
     def mistakes(self) -> Int64[Tensor, "m"]:
         """Indices of wrongly classified pictures, the most confident first."""
         wrong = (self.predicted != self.labels).nonzero().flatten()
         confidence = self.probabilities.amax(1)[wrong]
         return wrong[confidence.argsort(descending=True, stable=True)]
-
-
-def calibration_error(probabilities: Float[Tensor, "n c"], labels: Int64[Tensor, "n"], bins: int = BINS) -> float:
-    """Return the mean gap between confidence and accuracy, over equal bins of confidence, weighted by their size.
-
-    >>> said = torch.tensor([[0.75, 0.25], [0.75, 0.25]])  # sure by 0.75, right by 0.5
-    >>> calibration_error(said, torch.tensor([0, 1]))
-    0.25
-    """
-    count, confidence, right = reliability(probabilities, labels, bins).T
-    gaps: Tensor = ((confidence - right).abs().nan_to_num() * count).sum()
-    return gaps.item() / len(labels)
-
-
-def reliability(
-    probabilities: Float[Tensor, "n c"], labels: Int64[Tensor, "n"], bins: int = BINS
-) -> Float[Tensor, "bins 3"]:
-    """Return for equal bins of confidence how many pictures fall there, their mean confidence and their accuracy.
-
-    NaN for the means of an empty bin; pictures whose answer is not a number are in none.
-
-    >>> reliability(torch.tensor([[0.75, 0.25], [0.75, 0.25]]), torch.tensor([0, 1]), bins=2)[1].tolist()
-    [2.0, 0.75, 0.5]
-    """
-    confidence, predicted = probabilities.double().max(1)
-    known = confidence.isfinite()
-    confidence, right = confidence[known], (predicted == labels).double()[known]
-    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    zeros = torch.zeros(bins, dtype=torch.float64)
-    count = torch.bincount(index, minlength=bins).double()
-    sums = [zeros.index_add(0, index, each) for each in (confidence, right)]
-    return torch.stack([count, *(each / count for each in sums)], 1)
 
 
 def align(labels: Int64[Tensor, "n"], classes: Sequence[str], wanted: Sequence[str]) -> Int64[Tensor, "n"]:

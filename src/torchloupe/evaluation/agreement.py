@@ -10,9 +10,8 @@ from torch import Tensor
 
 from torchloupe.errors import DataError, short
 from torchloupe.evaluation.accuracy import Evaluation
-
-Z = 1.959963984540054
-"""Quantile of the normal distribution for an interval of 95 %."""
+from torchloupe.evaluation.intervals import paired_interval
+from torchloupe.evaluation.significance import mcnemar
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,50 +132,6 @@ def check_classes(a: Sequence[str], b: Sequence[str]) -> None:
     if only := sorted(set(a) ^ set(b)):
         who = "A" if only[0] in a else "B"
         raise DataError(f"their classes differ: only {who} knows {short(only[0])}. Compare networks of the same ones.")
-
-
-def wilson(hits: int, n: int, z: float = Z) -> tuple[float, float]:
-    """Return the 95 % interval of a share that was found as `hits` of `n` (Wilson 1927); the whole of [0, 1] for none.
-
-    >>> [round(end, 3) for end in wilson(9, 10)], wilson(0, 0)
-    ([0.596, 0.982], (0.0, 1.0))
-    """
-    if not n:
-        return 0.0, 1.0
-    share, weight = hits / n, z * z / n
-    middle = share + weight / 2
-    spread = z * math.sqrt(share * (1 - share) / n + weight / (4 * n))
-    low, high = (middle - spread) / (1 + weight), (middle + spread) / (1 + weight)
-    return max(0.0, low) if hits else 0.0, min(1.0, high) if hits < n else 1.0
-
-
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p-value of McNemar's exact test (1947) that two networks are equally often right.
-
-    Of the images that exactly one has right, each has as many by chance: twice the binomial tail, at most 1.
-
-    >>> mcnemar(0, 5), mcnemar(3, 3)
-    (0.0625, 1.0)
-    """
-    apart, least = only_a + only_b, min(only_a, only_b)
-    term = total = 1
-    for k in range(least):  # whole numbers: exact however many
-        term = term * (apart - k) // (k + 1)
-        total += term
-    return min(1.0, 2 * total / 2**apart) if only_a != only_b else 1.0
-
-
-def paired_interval(only_a: int, only_b: int, n: int, z: float = Z) -> tuple[float, float]:
-    """Return the 95 % interval of the difference of two paired shares (Bonett & Price 2012), within [-1, 1].
-
-    It is Wald's with one image added to each side, so that no difference found is not no width.
-
-    >>> [round(end, 3) for end in paired_interval(30, 10, 100)], paired_interval(0, 0, 100)[1] > 0
-    ([0.078, 0.315], True)
-    """
-    p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    spread = z * math.sqrt(max(0.0, p + q - (p - q) ** 2) / (n + 2))
-    return max(-1.0, p - q - spread), min(1.0, p - q + spread)
 
 
 def most_apart(confusion: Int64[Tensor, "k k"], classes: Sequence[str], most: int) -> list[tuple[str, str, int]]:

@@ -54,9 +54,9 @@ class LayerRow:
     effective_field: float | None = None
     """Side in pixels of a square of the area where a position's gradient is at least 4.55 % of its maximum."""
     dead: float | None = None
-    """Share of channels that are non-zero on less than 1 % of the images; None where it was not measured."""
+    """Share of channels that are dead (see `ChannelHealth.dead`); None where it was not measured, or not applicable."""
     images: int = 0
-    """On how many test images `dead` was measured."""
+    """On how many test images it was measured; with `dead` None the layer is not rectified: none is dead or alive."""
 
 
 def layer_table(
@@ -130,10 +130,10 @@ def reason_of_last(studied: Subject) -> tuple[str, str] | None:
 def counted(rows: Sequence[LayerRow]) -> str:
     """Say on how many test images dead channels were counted; "" where they were not.
 
-    >>> counted([LayerRow("a", "ReLU", dead=0, images=n) for n in (200, 2000)]), counted([LayerRow("a", "ReLU")])
+    >>> counted([LayerRow("a", "ReLU", images=n) for n in (200, 2000)]), counted([LayerRow("a", "ReLU")])
     ('200 to 2,000', '')
     """
-    found = sorted({row.images for row in rows if row.dead is not None})
+    found = sorted({row.images for row in rows if row.images})
     return " to ".join(f"{n:,}" for n in dict.fromkeys([found[0], found[-1]])) if found else ""
 
 
@@ -154,7 +154,7 @@ def _row(
     health: ChannelHealth | None,
     effective: Callable[[str], float | None],
 ) -> LayerRow:
-    dead = None if health is None else float(health.dead.float().mean())
+    dead = None if health is None or not health.rectified else float(health.dead.float().mean())
     images = 0 if health is None else health.images
     if call is None or name == OUTPUT:
         return LayerRow(name, "logits", dead=dead, images=images)

@@ -252,25 +252,28 @@ class Subject:
         return int(example(self.model).shape[1])
 
     def health(
-        self, layers: list[str], progress: Progress | None = None, *, most: int = MOST
+        self, layers: list[str], progress: Progress | None = None, *, most: int = MOST, ranked: bool = False
     ) -> dict[str, ChannelHealth] | None:
         """Return what every channel of these layers does over (at least so many) test images; None where not known.
 
         Each layer's `images` says on how many it was measured. Without the data it is what was found and stored when
-        they were there.
+        they were there. `ranked`: with the AUC of each class, where there are data.
         """
         known, split = self.dataset(), self.split()
+        ranked = ranked and split is not None
         count = 0 if split is None else min(most, len(split))
-        if not all(self._enough(layer, count) for layer in layers):
+        if not all(self._enough(layer, count, ranked) for layer in layers):
             self._recall()
-        missing = [layer for layer in layers if not self._enough(layer, count)]
+        missing = [layer for layer in layers if not self._enough(layer, count, ranked)]
         if missing and (known is None or split is None):
             return None
         if missing and known is not None and split is not None:
             chosen = spread_out(len(split), count)
             images, labels = split.images[chosen], split.labels[chosen]
             found = halving(
-                lambda: health(self.model, images, layers=missing, labels=labels, size=self.size, progress=progress),
+                lambda: health(
+                    self.model, images, layers=missing, labels=labels, ranked=ranked, size=self.size, progress=progress
+                ),
                 "the statistics of channels",
             )
             self._health |= {name: replace(each, best_index=chosen[each.best_index]) for name, each in found.items()}
@@ -281,8 +284,9 @@ class Subject:
             self.seen["pictures"] = min(self._health[layer].images for layer in self._asked)
         return self._health
 
-    def _enough(self, layer: str, count: int) -> bool:
-        return layer in self._health and self._health[layer].images >= count
+    def _enough(self, layer: str, count: int, ranked: bool) -> bool:
+        found = self._health.get(layer)
+        return found is not None and found.images >= count and (found.auc is not None or not ranked)
 
     def _recall(self) -> None:
         """Read what was stored; of each layer what was measured on the most images counts."""
@@ -295,7 +299,7 @@ class Subject:
                 read = _unpack(tensors, about["pictures"])
                 self.seen = {**about, **self.seen}
                 for name, each in read.items():
-                    if name not in self._health or each.images > self._health[name].images:
+                    if name not in self._health or _worth(each) > _worth(self._health[name]):
                         self._health = {**self._health, name: each}
 
     def _remember(self) -> None:
@@ -394,9 +398,16 @@ def subject(model: "Subject | nn.Module | str | Path", data: "Dataset | str | Pa
     return Subject(open_model(model).network if isinstance(model, str | Path) else model, data)
 
 
+def _worth(found: ChannelHealth) -> tuple[int, bool]:
+    return found.images, found.auc is not None
+
+
 def _pack(known: dict[str, ChannelHealth]) -> dict[str, Tensor]:
     return {
-        f"{layer}/{name}": torch.as_tensor(value) for layer, each in known.items() for name, value in vars(each).items()
+        f"{layer}/{name}": torch.as_tensor(value)
+        for layer, each in known.items()
+        for name, value in vars(each).items()
+        if value is not None
     }
 
 
@@ -421,4 +432,15 @@ def _unpack(tensors: dict[str, Tensor], images: int) -> dict[str, ChannelHealth]
             raise ValueError("not one image a channel")
         if by_class.ndim != 2 or len(by_class) != count or not by_class.is_floating_point() or layer_health.images < 0:
             raise ValueError("not one row a channel")
+        lowest, auc, count_by_class = layer_health.lowest, layer_health.auc, layer_health.class_count
+        if lowest is not None and (lowest.shape != (count,) or not lowest.is_floating_point()):
+            raise ValueError("not one lowest value a channel")
+        if (auc is None) is not (count_by_class is None):
+            raise ValueError("an AUC of unknown pictures")
+        if auc is not None and count_by_class is not None:
+            whole = count_by_class.dtype == torch.int64 and not bool((count_by_class < 0).any())
+            if auc.shape != by_class.shape or not auc.is_floating_point() or not whole:
+                raise ValueError("not one AUC a class")
+            if count_by_class.shape != by_class.shape[1:]:
+                raise ValueError("not one count a class")
     return found

@@ -37,6 +37,40 @@ class Example:
     """(y, x) of its strongest position in the map."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """The class that a unit tells best from the others."""
+
+    label: int
+    auc: float | None
+    low: float | None
+    """End of the interval that holds for all classes at once by 95 % (Bonferroni)."""
+    high: float | None
+    classes: int
+    """Among which it is the best."""
+    inside: int
+    """Images of the class."""
+    images: int
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What the network loses without a unit, and whether that could be chance."""
+
+    drop: float | None
+    """Accuracy less accuracy without it."""
+    error: float | None
+    """Its paired standard error."""
+    lost: int
+    """Images that are right with the unit only."""
+    gained: int
+    """Images that are right without it only."""
+    p: float | None
+    """Of McNemar's exact test."""
+    found: bool
+    """Discovered at a false discovery rate of 5 % among the layer's units."""
+
+
 @dataclass
 class Unit:
     """One unit: a channel of a layer, or a class of the output."""
@@ -46,9 +80,17 @@ class Unit:
     """Of the class, where it is one."""
     live: float | None = None
     """Share of the test images on which it is not zero."""
+    live_ends: tuple[float | None, ...] | None = None
+    """Its 95 % interval."""
     dead: bool = False
     correlation_ratio: float | None = None
     """η²: share of its variance over images that lies between classes."""
+    omega_squared: float | None = None
+    """The same without what chance gives."""
+    class_selectivity: float | None = None
+    """Index of Morcos et al. 2018; None where it does not apply."""
+    told: Told | None = None
+    """None where it was not measured."""
     class_means: list[float | None] = field(default_factory=list)
     near: tuple[int, float | None] | None = None
     """The channel whose maps are most like its own, and their correlation."""
@@ -64,6 +106,10 @@ class Unit:
     """Tiles in the sprite `maps`, one a sample image."""
     drop: float | None = None
     """Accuracy less accuracy when it is zero everywhere."""
+    effect: Effect | None = None
+    """More of that; None where an earlier version measured it."""
+    mean_effect: Effect | None = None
+    """The same with its mean in its place; None where that was not measured."""
     class_drops: list[float | None] = field(default_factory=list)
 
     @property
@@ -106,6 +152,12 @@ class Ablated:
     accuracy: float | None
     """With every unit."""
     images: int
+    units: int = 0
+    """Among which effects were looked for; 0 where an earlier version measured it."""
+    found: int = 0
+    """Of these, with an effect as zero."""
+    found_mean: int | None = None
+    """Of these, with an effect as their mean; None where that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +222,9 @@ class Layer:
     """The image's edge cuts it."""
     effective: float | None = None
     dead: float | None = None
-    """Share of its channels."""
+    """Share of its channels; None where that is not known, or does not apply: not behind a rectifier."""
+    images: int = 0
+    """Test images on which its units were measured."""
     duplicates: float | None = None
     """Share of its channels whose maps are those of another."""
     units: list[Unit] = field(default_factory=list)

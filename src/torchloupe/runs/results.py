@@ -2,20 +2,24 @@
 
 import csv
 import io
+import json
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torchloupe.data.dataset import Split
 from torchloupe.errors import ModelError, printable, short
-from torchloupe.evaluation.accuracy import Evaluation, reliability
+from torchloupe.evaluation.accuracy import Evaluation
+from torchloupe.evaluation.calibration import Bin, Calibration
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
 from torchloupe.runtime.checks import (
     Schema,
+    are_numbers,
     each,
     first_unfit,
     is_count,
@@ -36,16 +40,6 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Bin:
-    """Images of nearly one confidence."""
-
-    n: int
-    confidence: float
-    """Their mean, in [0, 1]."""
-    accuracy: float
-
-
-@dataclass(frozen=True)
 class Figures:
     """What a test found, and of what: the fields of test.json. Accuracies in [0, 1], losses in nats."""
 
@@ -55,12 +49,19 @@ class Figures:
     n: int
     accuracy: float
     standard_error: float
+    """Of the accuracy, as the normal distribution has it; `interval` holds near 0 and 1 as well."""
+    interval: tuple[float, float]
+    """Of the accuracy, 95 %, over images (Wilson 1927)."""
     loss: float
     calibration_error: float
     per_class: dict[str, float | None]
     """None for a class without images."""
+    per_class_interval: dict[str, tuple[float, float] | None]
+    """Of these, each 95 %."""
     reliability: tuple[Bin, ...]
-    """Without empty bins."""
+    """From unsure to sure, as many images in each; those of earlier versions were of equal widths."""
+    calibration: dict[str, Any]
+    """More of it: see `calibration_to_json`. Files of earlier versions lack it, and intervals."""
     weights: str | None
     """Digest of the network that was tested."""
     crc32: str | None
@@ -70,20 +71,55 @@ class Figures:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, without what was not measured."""
-        values = {**asdict(self), "reliability": [asdict(each) for each in self.reliability]}
+        values = json.loads(json.dumps(asdict(self)))  # tuples become lists, as they are read
         return {name: value for name, value in values.items() if name != "accuracy_flip_tta" or value is not None}
 
 
 def _are_bins(value: Any) -> bool:
-    names = ("n", "confidence", "accuracy")
-    return value == [] or each(value, lambda row: is_object(row) and all(is_number(row.get(name)) for name in names))
+    return value == [] or each(value, _is_bin)
+
+
+def _is_bin(row: Any) -> bool:
+    return (
+        is_object(row)
+        and is_count(row.get("n"))
+        and _is_share(row.get("confidence"))
+        and _is_share(row.get("accuracy"))
+    )
+
+
+def _is_share(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
 
 
 def _are_shares(value: Any) -> bool:
     return is_object(value) and all(map(none_or(is_number), value.values()))
 
 
-NUMBERS = ("accuracy", "standard_error", "loss", "calibration_error", "accuracy_flip_tta")
+def _is_interval(value: Any) -> bool:
+    return are_numbers(value) and len(value) == 2
+
+
+def _are_intervals(value: Any) -> bool:
+    return is_object(value) and all(map(none_or(_is_interval), value.values()))
+
+
+def _is_calibration(value: Any) -> bool:
+    if not is_object(value) or value.keys() != OF_CALIBRATION.keys() or first_unfit(value, OF_CALIBRATION):
+        return False
+    return len({value[name] is None for name in ("temperature", "temperatures", "error_after")}) == 1
+
+
+OF_CALIBRATION: Schema = {
+    "by_chance": (is_figure, "a number"),
+    "gap": (is_figure, "a number"),
+    "gap_interval": (lambda value: each(value, is_figure) and len(value) == 2, "two numbers"),
+    "verdict": (is_text, "a text"),
+    "temperature": (none_or(is_number), "a number or null"),
+    "temperatures": (none_or(_is_interval), "two numbers or null"),
+    "error_after": (none_or(is_number), "a number or null"),
+    "reliability_after": (_are_bins, "a list of bins"),
+}
 CHECKS: Schema = {
     **dict.fromkeys(("model", "data", "split"), (is_text, "a text")),
     **{name: (none_or(is_text), "a text or null") for name in ("weights", "crc32")},
@@ -93,8 +129,12 @@ CHECKS: Schema = {
     ),
     "per_class": (_are_shares, "an accuracy by class"),
     "reliability": (_are_bins, "a list of bins"),
+    "interval": (_is_interval, "two numbers"),
+    "per_class_interval": (_are_intervals, "an interval by class"),
+    "calibration": (_is_calibration, "the figures of a calibration"),
 }
-NEEDED = frozenset(CHECKS) - {"accuracy_flip_tta", "reliability"}
+NEWER = frozenset(("accuracy_flip_tta", "reliability", "interval", "per_class_interval", "calibration"))
+NEEDED = frozenset(CHECKS) - NEWER
 """What every test.json holds, those of earlier versions too."""
 
 
@@ -112,6 +152,8 @@ def read_figures(folder: Path) -> dict[str, Any]:
     path = folder / "test.json"
     found = read_json(path)
     if not is_object(found) or not found.keys() >= NEEDED or first_unfit(found, CHECKS):
+        raise ModelError(f"{short(path, LONGEST_PATH)} is damaged. Test the network again.")
+    if "calibration" in found and "reliability" not in found:
         raise ModelError(f"{short(path, LONGEST_PATH)} is damaged. Test the network again.")
     return found
 
@@ -134,7 +176,7 @@ def figures_of(
     0.5
     """
     n, accuracy = len(evaluation.labels), evaluation.accuracy
-    bins = reliability(evaluation.probabilities, evaluation.labels).tolist()
+    calibration = evaluation.calibration
     return Figures(
         model=model,
         data=data,
@@ -143,19 +185,101 @@ def figures_of(
         accuracy=accuracy,
         standard_error=math.sqrt(accuracy * (1 - accuracy) / max(1, n)),
         loss=evaluation.loss,
-        calibration_error=evaluation.calibration_error,
+        interval=evaluation.interval,
+        calibration_error=calibration.error,
         per_class=evaluation.per_class,
-        reliability=tuple(Bin(int(count), confidence, right) for count, confidence, right in bins if count),
+        per_class_interval=evaluation.per_class_interval,
+        reliability=calibration.bins,
+        calibration=calibration_to_json(calibration),
         weights=weights,
         crc32=crc32,
         accuracy_flip_tta=mirrored,
     )
 
 
+def calibration_to_json(found: Calibration) -> dict[str, Any]:
+    """Return what test.json says of a calibration beside its error and its bins.
+
+    `by_chance`: the error of a perfectly calibrated network on as many images. `gap`: mean confidence less accuracy,
+    with its 95 % interval. `temperatures`: fitted on each half; `error_after` and `reliability_after`: each half at the
+    other's.
+
+    >>> from torchloupe.evaluation.calibration import Bin
+    >>> calibration_to_json(Calibration((Bin(9, 0.5, 0.9),), 0.4, 0.1, -0.4, (-0.5, -0.3)))["verdict"]
+    'underconfident'
+    """
+    return {
+        "by_chance": found.by_chance,
+        "gap": found.gap,
+        "gap_interval": found.gap_interval,
+        "verdict": found.verdict,
+        "temperature": found.temperature,
+        "temperatures": found.temperatures,
+        "error_after": found.error_after,
+        "reliability_after": [asdict(each) for each in found.bins_after],
+    }
+
+
+def interval_of(figures: Mapping[str, Any], name: str = "accuracy") -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy of test.json, those of earlier versions too (Wilson 1927).
+
+    >>> [round(end, 3) for end in interval_of({"accuracy": 0.9, "n": 1000})]
+    [0.88, 0.917]
+    """
+    hits, n = figures[name] * figures["n"], figures["n"]
+    return wilson(round(hits), n) if 0 <= hits <= n else (math.nan, math.nan)
+
+
+def of_classes(confusion: Sequence[Sequence[int]]) -> list[tuple[float, float] | None]:
+    """Return the 95 % interval of each class's accuracy from the counts of a test; None where it has no pictures.
+
+    >>> of_classes([[9, 1], [0, 0]])[1] is None, round(of_classes([[9, 1], [0, 0]])[0][0], 3)
+    (True, 0.596)
+    """
+    return [wilson(row[i], sum(row)) if sum(row) else None for i, row in enumerate(confusion)]
+
+
+def said_of_calibration(figures: Mapping[str, Any]) -> list[str]:
+    """Say in sentences what a test found of the network's calibration; of earlier versions' only the error.
+
+    >>> said_of_calibration({"n": 9, "calibration_error": 0.082})
+    ['Expected calibration error 8.2 points over 15 bins of equal width (n = 9; of an earlier version).']
+    """
+    error, more = 100 * figures["calibration_error"], figures.get("calibration")
+    if more is None:
+        return [
+            f"Expected calibration error {error:.1f} points over 15 bins of equal width (n = {figures['n']:,}; of an "
+            "earlier version)."
+        ]
+    counts = sorted(row["n"] for row in figures["reliability"])
+    if not counts:
+        return ["No answer is a number: there is no calibration."]
+    least, most = counts[0], counts[-1]
+    each_ = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    gap, (low, high) = more["gap"], more["gap_interval"]
+    ends = sorted((abs(low), abs(high))) if low * high > 0 else (low, high)
+    side = f"{100 * abs(gap):.1f} points {'below' if gap < 0 else 'above'} accuracy"
+    said = [
+        f"Expected calibration error {error:.1f} points over {len(counts)} "
+        f"{'bin' if len(counts) == 1 else 'bins'} of {each_} pictures (n = {sum(counts):,}); one that is perfectly "
+        f"calibrated would show {100 * more['by_chance']:.1f} by chance.",
+        f"{more['verdict'].capitalize()}: confidence is on average {side} (95 %: {100 * ends[0]:.1f} to "
+        f"{100 * ends[1]:.1f}).",
+    ]
+    if more["temperatures"]:
+        first, second = more["temperatures"]
+        said.append(
+            f"After one temperature, T = {more['temperature']:.2f} ({first:.2f} and {second:.2f}, each fitted on "
+            f"one half of the pictures for the other): {100 * more['error_after']:.1f} points."
+        )
+    return said
+
+
 def near_chance(evaluation: Evaluation) -> bool:
     """Tell whether the accuracy is no better than always naming the most frequent class.
 
-    Within three standard errors, and at most half as much again: a handful of pictures proves nothing.
+    Its interval at three standard errors (Wilson) holds that, and it is at most half as much again: a handful of
+    pictures proves nothing.
 
     >>> import torch
     >>> from torchloupe.evaluation.accuracy import judge
@@ -173,7 +297,7 @@ def at_chance(accuracy: float, counts: Sequence[int]) -> bool:
     """
     n = max(1, sum(counts))
     guess = max(1 / max(1, len(counts)), max(counts, default=0) / n)
-    return accuracy < guess + min(3 * math.sqrt(guess * (1 - guess) / n), guess / 2)
+    return wilson(round(accuracy * n), n, 3.0)[0] < guess and accuracy < min(1.0, 1.5 * guess)
 
 
 def write_predictions(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:

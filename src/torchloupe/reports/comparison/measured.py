@@ -17,8 +17,9 @@ from torchloupe.data.subsets import spread_out
 from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, ModelError, UsageError
 from torchloupe.evaluation.accuracy import Evaluation, examine, labels_of, matched
-from torchloupe.evaluation.agreement import Agreement, agreement, check_classes, wilson
+from torchloupe.evaluation.agreement import Agreement, agreement, check_classes
 from torchloupe.evaluation.cka import cka_table
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.evaluation.matching import LEAST, Matching, features_of, match
 from torchloupe.features.random_control import randomize
 from torchloupe.features.trace import placed, resolve

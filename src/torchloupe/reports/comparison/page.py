@@ -8,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 from torch import Tensor
 
-from torchloupe.evaluation.agreement import most_apart, wilson
+from torchloupe.evaluation.agreement import most_apart
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.reports.comparison.measured import Comparison, LayerPair
 from torchloupe.reports.comparison.tiles import Tile, Tiles
 from torchloupe.reports.comparison.units import UnitPair, curves, unit_pairs

@@ -22,10 +22,12 @@ def line_chart(
     height: int = 220,
     y_range: tuple[float, float] | None = None,
     ends: bool = True,
+    spans: Sequence[tuple[float, float, float]] = (),
 ) -> str:
     """Draw curves with their legend; empty where there is nothing to draw.
 
-    `title` is read aloud, not shown. `log`: a logarithmic y axis; `ends`: the legend says the last values.
+    `title` is read aloud, not shown. `log`: a logarithmic y axis; `ends`: the legend says the last values;
+    `spans`: x and both ends of upright bars.
 
     >>> chart = line_chart("Loss", [("train", "a", [0, 1, 2], [3.0, 2.0, 1.0])])
     >>> 'd="M44 10 L246 102 L448 194"' in chart and 'aria-label="Loss: train ends at 1"' in chart
@@ -61,6 +63,12 @@ def line_chart(
         _text(round(across(v), 1), height - BOTTOM + 14, "middle", f"{v:g}")
         for v in nice(low_x, high_x)
         if low_x <= v <= high_x
+    ]
+    marks += [
+        Markup('<line class="span" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
+            round(across(x), 1), round(up(bottom), 1), round(up(top), 1)
+        )
+        for x, bottom, top in spans
     ]
     lines = [Markup('<path class="line {}" d="{}"/>').format(kind, _path(x, y, across, up)) for _, kind, x, y in clean]
     last = [(label, kind, _written(y[-1], percent) if ends else "") for label, kind, _, y in clean]

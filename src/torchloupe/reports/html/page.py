@@ -22,11 +22,13 @@ from torchloupe.reports.html.tables import (
     controlled_layer,
     controls,
     diagram,
+    interval_words,
     layer_row,
     per_class,
     probes,
 )
 from torchloupe.reports.sections.performance import reliability_diagram
+from torchloupe.runs.results import said_of_calibration
 from torchloupe.runtime.environment import __version__
 
 SECTIONS = (
@@ -113,6 +115,9 @@ def _words(contents: Contents, hrefs: Mapping[str, str]) -> dict[str, Any]:
     return {
         "performance": tested,
         "per_class": per_class(tested),
+        "interval": interval_words(tested, "accuracy"),
+        "interval_mirrored": interval_words(tested, "accuracy_flip_tta"),
+        "calibration": [] if tested is None else said_of_calibration(tested.figures),
         "classes_left": classes_left(tested),
         "confusion": confusion(tested),
         "confused": confused(tested),

@@ -6,7 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from torchloupe.evaluation.intervals import words
 from torchloupe.reports.contents import Control, Interval, Layer, Performance, Probing
+from torchloupe.runs.results import interval_of, of_classes
 
 WIDEST = 16
 """Classes up to which the whole confusion matrix is drawn."""
@@ -32,7 +34,8 @@ def layer_row(layer: Layer, href: str) -> dict[str, str]:
         "output": " × ".join(map(str, layer.shape or (layer.count,))),
         "field": sees,
         "parameters": f"{layer.parameters:,}" if layer.parameters else "",
-        "dead": _share(layer.dead),
+        "dead": "n/a" if layer.dead is None and layer.images else _share(layer.dead),
+        "effect": f"{layer.ablated.found} of {layer.ablated.units}" if layer.ablated and layer.ablated.units else "",
         "duplicates": _share(layer.duplicates),
         "psnr": _decibels(found.psnr if found else None),
         "psnr_randomized": _decibels(found.psnr_randomized if found else None),
@@ -80,8 +83,17 @@ def diagram(layers: Sequence[Layer], hrefs: Mapping[str, str]) -> dict[str, Any]
     return {"boxes": boxes, "width": len(layers) * step, "height": high + 42, "middle": high / 2 + 4, "step": step}
 
 
-def per_class(found: Performance | None) -> list[tuple[str, float | None]]:
-    """Return class and accuracy; of many classes the worst.
+def interval_words(found: Performance | None, name: str) -> str:
+    """Write the 95 % interval of an accuracy; "" where it was not measured.
+
+    >>> interval_words(None, "accuracy")
+    ''
+    """
+    return "" if found is None or name not in found.figures else words(interval_of(found.figures, name))
+
+
+def per_class(found: Performance | None) -> list[tuple[str, float | None, str]]:
+    """Return class, accuracy and its 95 % interval; of many classes the worst.
 
     >>> per_class(None)
     []
@@ -89,10 +101,13 @@ def per_class(found: Performance | None) -> list[tuple[str, float | None]]:
     if found is None:
         return []
     shares = found.figures["per_class"]
-    known = [(name, shares.get(name)) for name in found.classes]
+    ends = of_classes(found.confusion)
+    rows = zip(found.classes, ends, strict=True)
+    known = [(name, shares.get(name), "" if each is None else words(each, 1)) for name, each in rows]
     if len(known) <= WIDEST:
         return known
-    return sorted(((name, share) for name, share in known if share is not None), key=lambda each: each[1])[:WIDEST]
+    some = [(share, row) for row in known if (share := row[1]) is not None]
+    return [row for _, row in sorted(some, key=lambda each: each[0])[:WIDEST]]
 
 
 def classes_left(found: Performance | None) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from torchloupe.errors import LoupeError
+from torchloupe.evaluation.intervals import words as in_percent
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.features.trace import resolve
 from torchloupe.figures.plots import confusion, curves, save_figure
@@ -29,6 +30,7 @@ from torchloupe.reports.paper.escape import in_latex, in_markdown
 from torchloupe.reports.plan import TIERS, layers_of, sentences, units_of
 from torchloupe.reports.sections.performance import performance
 from torchloupe.runs.metrics import how_measured, measured_on, read_metrics
+from torchloupe.runs.results import interval_of, of_classes, said_of_calibration
 from torchloupe.runtime.environment import __version__, environment
 from torchloupe.runtime.files import atomic_write
 from torchloupe.runtime.progress import Progress
@@ -37,6 +39,8 @@ AMOUNT = replace(TIERS[0], copies=1)
 UNITS = 24
 WIDTH = "160mm"
 SAMPLES = 4
+NOT_HANDED_IN = ("Zero-ablation", "Correlation ratio", "AUC", "Class selectivity index")
+"""Numbers of units, which a hand-in does not tell."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every file in the .zip, so that the same report gives the same bytes."""
 
@@ -81,11 +85,13 @@ def hand_in(
             "layers": rows,
             "measured": counted(rows),
             "tested": tested,
-            "classes": [] if tested is None else list(tested.figures["per_class"].items()),
+            "classes": [] if tested is None else _classes(tested),
+            "interval": "" if tested is None else in_percent(interval_of(tested.figures)),
+            "calibration": "" if tested is None else " ".join(said_of_calibration(tested.figures)),
             "methods": [
                 each
                 for each in sentences(AMOUNT, len(samples.names), studied.dataset() is not None)
-                if each[0] not in ("Zero-ablation", "Correlation ratio")
+                if each[0] not in NOT_HANDED_IN
             ],
             "version": __version__,
             "machine": environment("cpu"),
@@ -101,6 +107,13 @@ def hand_in(
         content |= {file: (folder / file).read_bytes() for figure in made for file in figure.files}
     atomic_write(out, _zipped(content))
     return list(content)
+
+
+def _classes(tested: Performance) -> list[tuple[str, float | None, str]]:
+    """Return each class with its accuracy and interval."""
+    rows = zip(tested.classes, of_classes(tested.confusion), strict=True)
+    shares = tested.figures["per_class"]
+    return [(name, shares.get(name), "" if ends is None else in_percent(ends, 1)) for name, ends in rows]
 
 
 def _zipped(content: dict[str, bytes]) -> bytes:

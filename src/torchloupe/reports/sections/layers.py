@@ -35,7 +35,7 @@ def all_layers(making: Making) -> list[Layer]:
     layers = making.plan.layers
     every = list(layers)
     most = making.plan.amount.images
-    known = making.attempt("health", "all", lambda: studied.health(every, most=most)) or {}
+    known = making.attempt("health", "all", lambda: studied.health(every, most=most, ranked=True)) or {}
     split = making.split()
     if split is None:
         compared = (making.samples.images * 255).round().to(torch.uint8)
@@ -53,7 +53,7 @@ def all_layers(making: Making) -> list[Layer]:
 
 def _facts(row: LayerRow, near: Nearest | None) -> Layer:
     """Return what the layer is."""
-    found = Layer(row.name, row.kind, dead=None if row.dead is None else plain(row.dead))
+    found = Layer(row.name, row.kind, dead=None if row.dead is None else plain(row.dead), images=row.images)
     if row.output:
         found.shape, found.parameters = tuple(row.output), row.parameters
         found.effective = None if row.effective_field is None else plain(row.effective_field, 3)

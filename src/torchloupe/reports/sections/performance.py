@@ -15,6 +15,7 @@ from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.subsets import spread_out, take
 from torchloupe.errors import DataError, ModelError, ResourceError
 from torchloupe.evaluation.accuracy import Evaluation, examine, labels_of
+from torchloupe.evaluation.intervals import wilson
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.contents import Mistake, Performance
@@ -44,20 +45,29 @@ SAID = {
 
 
 def reliability_diagram(found: Performance | None) -> str:
-    """Draw accuracy against confidence, as SVG.
+    """Draw accuracy against confidence, before and after one temperature, as SVG; "" for equal widths of old.
+
+    A point stands for as many images as any other; the bar through it is the 95 % interval of its accuracy.
 
     >>> reliability_diagram(None)
     ''
     """
-    bins = [] if found is None else found.figures.get("reliability") or []
-    confidence = [row["confidence"] for row in bins]
+    more = None if found is None else found.figures.get("calibration")
+    if found is None or more is None:
+        return ""
+    before, after = found.figures["reliability"], more["reliability_after"]
+    kinds = [("accuracy", "a", before)]
+    if after:
+        kinds.append((f"after T = {more['temperature']:.2f}", "b", after))
     series = [
-        ("accuracy", "a", confidence, [row["accuracy"] for row in bins]),
-        ("perfect calibration", "ideal", [0.0, 1.0], [0.0, 1.0]),
+        (label, kind, [row["confidence"] for row in bins], [row["accuracy"] for row in bins])
+        for label, kind, bins in kinds
     ]
+    ends = [wilson(round(row["accuracy"] * row["n"]), row["n"]) for row in before]
     return line_chart(
         "Accuracy against confidence",
-        series if bins else [],
+        [*series, ("perfect calibration", "ideal", [0.0, 1.0], [0.0, 1.0])] if before else [],
+        spans=[(row["confidence"], low, high) for row, (low, high) in zip(before, ends, strict=True)],
         x_label="confidence",
         percent=True,
         y_range=(0, 1),
@@ -136,7 +146,9 @@ def _stored(folder: Path, studied: Subject, dataset: Dataset | None, least: int)
     """Read the figures that were kept, if they are of these weights and data, and of pictures enough."""
     with suppress(ModelError, OSError, ValueError):  # what is damaged is measured anew
         figures = read_figures(folder)
-        if not studied.holds(figures) or "reliability" not in figures or figures["n"] < least:
+        if not studied.holds(figures) or figures["n"] < least:
+            return None
+        if dataset is not None and "calibration" not in figures:  # of an earlier version: what it lacks is measured
             return None
         classes, confusion = _confusion(folder / "confusion.csv", list(figures["per_class"]))
         split = None if dataset is None else studied.split()

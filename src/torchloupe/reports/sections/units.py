@@ -1,7 +1,7 @@
-"""A layer's units: what activates each most, how it depends on the classes, what zero-ablation costs."""
+"""A layer's units: what activates each most, how it depends on the classes, what ablation costs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,19 +9,25 @@ from torch import Tensor
 
 from torchloupe.data.dataset import Split
 from torchloupe.data.subsets import stratified, take
-from torchloupe.evaluation.ablation import ablate, rectified
+from torchloupe.evaluation.ablation import Replacement, ablate, rectified
 from torchloupe.evaluation.accuracy import labels_of
 from torchloupe.evaluation.channels import ChannelHealth
 from torchloupe.evaluation.duplicates import Nearest
+from torchloupe.evaluation.intervals import quantile, wilson
+from torchloupe.evaluation.selectivity import auc_interval
+from torchloupe.evaluation.significance import discovered, mcnemar_each, paired_error
 from torchloupe.features.hooks import OUTPUT
 from torchloupe.figures.colors import rgb, signed, tinted
 from torchloupe.inspection.inputs import Images, colored, fallback, from_split
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.views.backward import crop
 from torchloupe.models.network import Network
-from torchloupe.reports.contents import Ablated, Example, FromNoise, Layer, Unit
+from torchloupe.reports.contents import Ablated, Effect, Example, FromNoise, Layer, Told, Unit
 from torchloupe.reports.html.sprites import Pool, reduced, sprite
 from torchloupe.reports.making import Making
+
+ABLATION_FIGURES = 2
+"""Changes when what is stored of an ablation does; files without it say how large a drop is, not whether it is one."""
 
 
 def plain(value: "float | Tensor", digits: int = 4) -> float | None:
@@ -40,17 +46,37 @@ def measured(units: Sequence[int], known: ChannelHealth | None, near: Nearest | 
     >>> measured([3], None, None)[0].channel
     3
     """
-    found = []
-    for c in units:
-        unit = Unit(c)
+    found = [Unit(c) for c in units]
+    if known is not None:
+        dead, omega, index = known.dead, known.omega_squared, known.class_selectivity
+        told = _told(known)
+    for unit in found:
+        c = unit.channel
         if known is not None:
-            unit.live, unit.dead = plain(known.live[c]), bool(known.dead[c])
-            unit.correlation_ratio = plain(known.selectivity[c])
+            unit.live, unit.dead = plain(known.live[c]), bool(dead[c])
+            ends = wilson(round(float(known.live[c]) * known.images), known.images)
+            unit.live_ends = tuple(plain(end) for end in ends)
+            unit.correlation_ratio, unit.omega_squared = plain(known.selectivity[c]), plain(omega[c])
+            unit.class_selectivity = plain(index[c], 3)
             unit.class_means = [plain(v) for v in known.class_mean[c]]
+            unit.told = told[c] if told else None
         if near is not None and int(near.other[c]) >= 0:
             unit.near = (int(near.other[c]), plain(near.correlation[c], 3))
-        found.append(unit)
     return found
+
+
+def _told(known: ChannelHealth) -> list[Told] | None:
+    """Return the class that each channel tells best from the others; None where that was not measured."""
+    if known.auc is None or known.class_count is None:
+        return None
+    images, classes = int(known.class_count.sum()), int(known.auc.isfinite().any(0).sum())
+    if classes < 2:
+        return None
+    auc, label = known.auc.nan_to_num(-1).max(1)
+    inside = known.class_count[label]
+    low, high = auc_interval(auc, inside, images - inside, quantile(of=classes))
+    rows = zip(*(each.tolist() for each in (label, auc, low, high, inside)), strict=True)
+    return [Told(int(k), plain(v, 3), plain(a, 3), plain(b, 3), classes, int(m), images) for k, v, a, b, m in rows]
 
 
 def maximized(making: Making, found: Layer) -> None:
@@ -159,7 +185,7 @@ def mapped(making: Making, found: Layer) -> None:
 
 
 def ablated(making: Making, found: Layer, last: bool) -> None:
-    """Add the drop in accuracy by zero-ablation; the last block on all images, others on a stratified thousand."""
+    """Add what zero- and mean-ablation cost; the last block on all images, others on a stratified thousand."""
     studied, layer = making.studied, found.name
     dataset, split = studied.dataset(), making.split()
     if layer == OUTPUT or not isinstance(studied.model, Network):
@@ -167,9 +193,19 @@ def ablated(making: Making, found: Layer, last: bool) -> None:
     site = making.attempt("ablation", layer, lambda: rectified(studied.model, layer, making.samples.images[:1]))
     if site is None:
         return
-    count = None if split is None else len(split) if last else min(making.plan.amount.ablated, len(split))
+    amount = making.plan.amount
+    count = None if split is None else len(split) if last else min(amount.ablated, len(split))
+    kinds: list[Replacement] = ["zero", "mean"] if amount.mean_ablated or last else ["zero"]
     units = _channels(found)
-    about = {"layer": layer, "site": site, "units": units, "pictures": count, "seed": making.seed}
+    about = {
+        "layer": layer,
+        "site": site,
+        "units": units,
+        "pictures": count,
+        "seed": making.seed,
+        "replacements": kinds,
+        "figures": ABLATION_FIGURES,
+    }
 
     def make() -> dict[str, Tensor] | None:
         if dataset is None or split is None or count is None:
@@ -177,24 +213,58 @@ def ablated(making: Making, found: Layer, last: bool) -> None:
         labels = labels_of(studied.model, split.labels, dataset.classes)
         chosen = stratified(labels, count, making.seed)
         some = take(split, chosen)
-        result = ablate(studied.model, site, some.images, labels[chosen], channels=units, size=studied.size)
-        return {
-            "channel": result.channel,
-            "drop": result.drop,
-            "class_drop": result.class_drop,
-            "accuracy": torch.tensor(result.accuracy),
-            "pictures": torch.tensor(result.images),
+        zero, *others = (
+            ablate(
+                studied.model, site, some.images, labels[chosen], channels=units, replacement=kind, size=studied.size
+            )
+            for kind in kinds
+        )
+        tensors = {
+            "channel": zero.channel,
+            "drop": zero.drop,
+            "class_drop": zero.class_drop,
+            "accuracy": torch.tensor(zero.accuracy),
+            "pictures": torch.tensor(zero.images),
         }
+        for result in (zero, *others):
+            tensors |= {f"lost/{result.replacement}": result.lost, f"gained/{result.replacement}": result.gained}
+        return tensors
 
     known = making.attempt("ablation", layer, lambda: studied.once(f"ablation-{layer}", about, make))
     if known is None:
         return
     stored, of = known
     rows = {int(c): i for i, c in enumerate(stored["channel"].tolist())}
-    found.ablated = Ablated(of["site"], plain(stored["accuracy"]), int(stored["pictures"]))
+    images = int(stored["pictures"])
+    zero, mean = (_effects(stored, kind, images) for kind in ("zero", "mean"))
+    found.ablated = Ablated(
+        of["site"],
+        plain(stored["accuracy"]),
+        images,
+        len(zero or ()),
+        sum(each.found for each in zero or ()),
+        None if mean is None else sum(each.found for each in mean),
+    )
     found.about["ablation"] = {"method": "ablation", **of}
     for unit in found.units:
         if unit.channel in rows:
             row = rows[unit.channel]
             unit.drop = plain(stored["drop"][row])
             unit.class_drops = [plain(v) for v in stored["class_drop"][row]]
+            unit.effect = zero[row] if zero else None
+            unit.mean_effect = mean[row] if mean else None
+
+
+def _effects(stored: Mapping[str, Tensor], kind: str, images: int) -> list[Effect] | None:
+    """Return the effect of each unit that was ablated; None of files that do not count who changed sides."""
+    if f"lost/{kind}" not in stored:
+        return None
+    lost, gained = stored[f"lost/{kind}"], stored[f"gained/{kind}"]
+    p = mcnemar_each(lost, gained)
+    rows = zip(
+        *(each.tolist() for each in (lost, gained, paired_error(lost, gained, images), p, discovered(p))), strict=True
+    )
+    return [
+        Effect(plain((a - b) / images), plain(error, 3), int(a), int(b), plain(chance, 3), bool(is_found))
+        for a, b, error, chance, is_found in rows
+    ]

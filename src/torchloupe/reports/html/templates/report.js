@@ -20,7 +20,7 @@
   }
   const few = (v, digits = 3) => (v === null || v === undefined ? "–" : String(Number(Number(v).toPrecision(digits))));
   const percent = (v, digits = 1) => (v === null || v === undefined ? "–" : (100 * v).toFixed(digits) + " %");
-  const points = (v) => (v > 0 ? "−" : v < 0 ? "+" : "±") + Math.abs(100 * v).toFixed(1);
+  const points = (v) => (v > 0 ? "−" : v < 0 ? "+" : "") + Math.abs(100 * v).toFixed(1);
   const path = (name, channel) => "#/" + encodeURIComponent(name) + (channel === undefined ? "" : "/" + channel);
   const bdi = (text) => el("bdi", { text });
 
@@ -146,8 +146,10 @@
     if (layer.receptive_field) facts.push("sees " + Math.max(...layer.receptive_field) + (layer.clipped ? "*" : "") + " px, effectively " + few(layer.effective, 2));
     if (layer.parameters) facts.push(layer.parameters.toLocaleString("en") + " parameters");
     if (layer.dead !== undefined) facts.push(percent(layer.dead, 0) + " dead");
+    else if (layer.images) facts.push("dead: does not apply, not behind a rectifier");
     if (layer.duplicates !== undefined) facts.push(percent(layer.duplicates, 0) + " near-duplicates");
     if (layer.ablated) facts.push("ablated behind " + layer.ablated.site + ", " + layer.ablated.images.toLocaleString("en") + " pictures, " + percent(layer.ablated.accuracy, 2) + " with all");
+    if (layer.ablated && layer.ablated.units) facts.push(layer.ablated.found + " of " + layer.ablated.units + " units with a measurable effect as zero" + (layer.ablated.found_mean !== undefined ? ", " + layer.ablated.found_mean + " as their mean" : ""));
     return el("ul", { class: "chips" }, ...facts.map((text) => el("li", { text })));
   }
   function reveal(box, item) { // scrolls the box alone, not the page
@@ -283,9 +285,11 @@
       const rows = unit.class_means.map((value, i) => [data.data_classes[i] ?? String(i), value, few(value, 2)]).filter(([, value]) => value !== null);
       rows.sort((a, b) => b[1] - a[1]);
       parts.push(el("h5", { text: "Mean activation by class" }), bars(rows.slice(0, 10), rows.length > 10 ? "the ten strongest of " + rows.length : ""));
-      parts.push(el("p", { class: "says", text: "correlation ratio η² " + few(unit.correlation_ratio, 2) + ": share of its variance that lies between classes" }));
+      parts.push(el("p", { class: "says", text: "correlation ratio η² " + few(unit.correlation_ratio, 2) + ", without what chance gives ω² " + few(unit.omega_squared, 2) + ": share of its variance over " + layer.images.toLocaleString("en") + " pictures that lies between classes" }));
+      if (unit.class_selectivity !== undefined) parts.push(el("p", { class: "says", text: "class selectivity index " + few(unit.class_selectivity, 2) + " (Morcos et al. 2018), of these means" }));
     }
-    if (unit.live !== undefined) parts.push(el("p", { class: "says " + (unit.dead ? "flag" : "") }, (unit.dead ? "dead: " : "") + "non-zero on " + percent(unit.live) + " of the test pictures"));
+    if (unit.told) parts.push(tells(unit.told));
+    if (unit.live !== undefined) parts.push(el("p", { class: "says " + (unit.dead ? "flag" : "") }, (unit.dead ? "dead: " : "") + "non-zero on " + percent(unit.live) + " of " + layer.images.toLocaleString("en") + " test pictures (95 %: " + percent(unit.live_ends[0]) + " to " + percent(unit.live_ends[1]) + ")"));
     if (unit.near) {
       const [other, correlation] = unit.near, shown = layer.units.some((each) => each.channel === other);
       parts.push(el("p", { class: "says" }, "most like ", shown ? el("a", { href: path(layer.name, other), text: "unit " + other }) : "unit " + other, ", correlation " + few(correlation, 2)));
@@ -293,10 +297,21 @@
     if (unit.drop !== undefined) {
       const rows = unit.class_drops.map((value, i) => [data.classes[i] ?? String(i), value, value === null ? "–" : points(value)]).filter(([, value]) => value !== null);
       rows.sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
-      parts.push(el("h5", { text: "Zero-ablation" }), el("p", { class: "says" }, "accuracy " + points(unit.drop) + " points of " + percent(layer.ablated.accuracy, 2) + " (" + layer.ablated.images.toLocaleString("en") + " pictures)"));
+      parts.push(el("h5", { text: "Zero-ablation" }), unit.effect ? lost(layer, unit.effect) : el("p", { class: "says" }, "accuracy " + points(unit.drop) + " points of " + percent(layer.ablated.accuracy, 2) + " (" + layer.ablated.images.toLocaleString("en") + " pictures; of an earlier version, without a test)"));
       if (rows.some(([, value]) => value)) parts.push(bars(rows.slice(0, 4), "classes that change most, points", true));
+      if (unit.mean_effect) parts.push(el("h5", { text: "Mean-ablation" }), lost(layer, unit.mean_effect));
     }
     return parts;
+  }
+  function tells(told) {
+    const numbers = "AUC " + few(told.auc, 3) + " (95 % for all " + told.classes + " classes together: " + few(told.low, 3) + " to " + few(told.high, 3) + "; " + told.inside.toLocaleString("en") + " of " + told.images.toLocaleString("en") + " pictures)";
+    const name = bdi(data.data_classes[told.label] ?? String(told.label));
+    return told.low > 0.5 ? el("p", { class: "says" }, "of all classes it tells ", name, " best from the others, " + numbers) : el("p", { class: "says" }, "no class is told from the others: at best ", name, ", " + numbers);
+  }
+  function lost(layer, effect) { // what the network loses without a unit, with what says that it could be chance
+    const counts = layer.ablated.images.toLocaleString("en") + " pictures: " + effect.lost + " lost, " + effect.gained + " gained";
+    const said = "accuracy " + points(effect.drop) + " ± " + (100 * effect.error).toFixed(2) + " points of " + percent(layer.ablated.accuracy, 2) + " (paired standard error, " + counts + "; p = " + few(effect.p, 2) + ")";
+    return el("p", { class: "says" }, said + (effect.found ? ": found" : ": no measurable effect") + " at a false discovery rate of 5 % among " + layer.ablated.units + " units");
   }
 
   // ---------- control, film ------------------------------------------------------------------
