@@ -288,7 +288,7 @@ def test_the_row_says_what_the_function_takes(row: Method) -> None:
     settings = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in beside}
     assert {setting.name: setting.default for setting in row.settings} == settings
     assert ("channels" in parameters, "seed" in parameters) == (row.channels, row.seeded)
-    assert set(row.needs) == {"statistics", "best"} & set(parameters)
+    assert set(row.needs) == {"statistics", "best", "control"} & set(parameters)
     if "layer" in parameters and parameters["layer"].default is not inspect.Parameter.empty:
         assert parameters["layer"].default == row.layer
 
