@@ -53,7 +53,7 @@ class Amount:
     """Test pictures looked through at most."""
     ablated: int = 1000
     """Pictures on which a unit is ablated, but for the last block."""
-    mean_ablated: bool = False
+    mean_ablated: bool = True
     """Units of every layer are replaced by their mean as well; else only the last block's."""
     learned: int = 8
     """Units whose picture is shown as it was while the network learned."""
@@ -63,13 +63,13 @@ class Amount:
     """Train pictures to which linear probes are fitted."""
 
 
-TIERS = (
-    Amount(mean_ablated=True),
+SPARING = (
     Amount(units=20, copies=2, steps=48, inversion_steps=64),
     Amount(12, 2, 40, 6, 48, images=5000, ablated=500, learned=6, controlled=12, probed=500),
     Amount(8, 2, 32, 4, 32, examples=6, images=2000, ablated=300, learned=4, controlled=8, probed=400),
     Amount(4, 1, 24, 3, 20, examples=6, traced=2, images=1000, ablated=200, learned=4, controlled=6, probed=250),
 )
+TIERS = (Amount(), *(replace(each, mean_ablated=False) for each in SPARING))
 """From whole to sparing: the first whose estimate fits the budget is taken."""
 
 
