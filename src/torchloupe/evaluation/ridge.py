@@ -103,17 +103,17 @@ def predict(
     >>> found.values.round(decimals=3).flatten().tolist()
     [20.0, 22.0]
     """
-    known_ones = len(tuning[0])
+    tuned = len(tuning[0])
     errors = torch.tensor(
         [
             [(found - true).square().mean() for found, true in zip(each, tuning, strict=True)]
-            for each in (solve(known, fit, penalty, slice(known_ones)) for penalty in PENALTIES)
+            for each in (solve(known, fit, penalty, slice(tuned)) for penalty in PENALTIES)
         ]
     ).nan_to_num(nan=math.inf)
     if not errors.isfinite().any(0).all():
         raise DataError("no penalty gives a ridge regression: the features are not finite.")
     found = []
     for number, place in enumerate(errors.argmin(0).tolist()):
-        (values,) = solve(known, [fit[number]], PENALTIES[place], slice(known_ones, None))
+        (values,) = solve(known, [fit[number]], PENALTIES[place], slice(tuned, None))
         found.append(Prediction(values, PENALTIES[place]))
     return found

@@ -189,8 +189,6 @@ class Probing:
     networks: list[str]
     layers: list[str]
     features: list[int]
-    pixels: list[list[Interval]]
-    """R² of the image."""
     psnr: list[list[Interval]]
     accuracy: list[list[Interval]]
     mean_image: float | None

@@ -203,7 +203,7 @@ def probes(found: Probing) -> dict[str, Any]:
     """Return what probes read: a row a layer, its cells networks by image (dB) and networks by class (%).
 
     >>> row = [Interval(0.5, 0.4, 0.6, 9)]
-    >>> made = Probing(["trained"], ["a"], [12], [row], [row], [row], 1.0, 2.0, 0.1, 9, 3, 9)
+    >>> made = Probing(["trained"], ["a"], [12], [row], [row], 1.0, 2.0, 0.1, 9, 3, 9)
     >>> probes(made)["rows"]
     [{'layer': 'a', 'features': '12', 'cells': ['0.5 [0.4, 0.6]', '50 [40, 60]']}]
     """

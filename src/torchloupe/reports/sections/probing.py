@@ -40,7 +40,6 @@ def probing(making: Making) -> Probing | None:
         networks=list(known),
         layers=layers,
         features=[each.features for each in first.probes],
-        pixels=[[_interval(each.pixels, first.tested) for each in one.probes] for one in known.values()],
         psnr=[[_interval(each.psnr, first.tested) for each in one.probes] for one in known.values()],
         accuracy=[[_interval(each.accuracy, first.tested) for each in one.probes] for one in known.values()],
         mean_image=plain(first.floor.mean_image, 2),
