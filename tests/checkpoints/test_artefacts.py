@@ -44,7 +44,7 @@ def test_it_is_tested_as_it_was(run: Run, old: Path) -> None:
     assert ended.code == 0, ended.err
     anew = json.loads((old / "anew" / "test.json").read_text())
     assert {anew[name] == told[name] for name in ("n", "crc32", "weights")} == {True}
-    assert anew["accuracy"] == pytest.approx(told["accuracy"], abs=0.003)  # processors round otherwise
+    assert anew["accuracy"] == pytest.approx(told["accuracy"], abs=0.01)  # hardly trained: processors round otherwise
     assert anew["loss"] == pytest.approx(told["loss"], rel=1e-3)
 
 

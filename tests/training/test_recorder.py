@@ -238,7 +238,7 @@ def test_only_the_first_of_several_processes_records(tmp_path: Path, monkeypatch
     ("settings", "say"),
     [
         ({"classes": CLASSES[:2]}, "3 outputs for 2 classes"),
-        ({"classes": ["a", "a", "b"]}, "different names"),
+        ({"classes": ["a", "a", "b"]}, "'a' stands twice"),
         ({"classes": [1, 2, 3]}, "different names"),
         ({"mean": [0.5]}, "mean has 1 values and std 3"),
         ({"mean": [120.0] * 3}, "divide by 255"),

@@ -1,6 +1,7 @@
 """Intervals of shares and of their differences: the one place where an accuracy gets its ends."""
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 Z = 1.959963984540054
@@ -44,8 +45,8 @@ def paired_interval(only_a: int, only_b: int, n: int, z: float = Z) -> tuple[flo
     return max(-1.0, p - q - spread), min(1.0, p - q + spread)
 
 
-def words(interval: tuple[float, float], digits: int = 2) -> str:
-    """Write an interval of shares in percent.
+def words(interval: Sequence[float], digits: int = 2) -> str:
+    """Write an interval of shares, a pair, in percent.
 
     >>> words(wilson(1000, 1000))
     '99.62 to 100.00 %'

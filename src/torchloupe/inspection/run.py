@@ -208,7 +208,10 @@ def _needs(
         arguments["best"] = studied.best(named, progress)
         told["best_of"] = None if arguments["best"] is None else studied.counted(named)
     if "control" in method.needs and arguments.get("randomized", True):
-        arguments["control"], told["control"] = studied.control(arguments.get("seed", 0), arguments["images"])
+        arguments["control"], told["control"] = halving(
+            lambda: studied.control(arguments.get("seed", 0), arguments["images"]),
+            f"the random control of {method.name}",
+        )
     return told
 
 

@@ -5,7 +5,6 @@ for networks without it. What is tested and saved are rank 0's statistics.
 """
 
 import copy
-import importlib
 import inspect
 import os
 from collections.abc import Iterator
@@ -46,7 +45,8 @@ def group(device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     # Imported once a group exists, this module keeps it for good as a default argument: its threads then outlive
     # `destroy_process_group`, and one that frees a tensor while Python shuts down aborts the process.
-    importlib.import_module("torch.distributed.nn.functional")
+    from torch.distributed.nn import functional as _  # noqa: F401
+
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield device
