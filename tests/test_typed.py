@@ -11,7 +11,7 @@ import pytest
 import torchloupe
 from contract import FAST, images, net, split
 from stub import STUB, Stub, fields_of, result_of
-from torchloupe.inspection.catalog import METHODS, Method
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import TAKES
 
@@ -40,7 +40,7 @@ def test_the_stub_is_that_of_the_methods_as_they_are() -> None:
 
 def test_the_stub_offers_what_the_package_offers() -> None:
     stub = {name.rpartition(" ")[2] for name in offered(ast.parse(STUB.read_text(encoding="utf-8")))}
-    assert stub == {*torchloupe.__all__, *(row.function for row in METHODS), "__version__"}
+    assert stub == {*torchloupe.__all__, *(row.function for row in (*METHODS, *ATTRIBUTIONS)), "__version__"}
     assert all(hasattr(torchloupe, name) for name in stub)
 
 

@@ -45,10 +45,10 @@ def __getattr__(name: str) -> object:
 
 
 def _methods() -> list[str]:
-    """Return the ways of looking inside: filters, feature_maps, invert, …"""
-    from torchloupe.inspection.catalog import METHODS
+    """Return the ways of looking inside: filters, feature_maps, invert, … grad_cam, …"""
+    from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS
 
-    return [row.function for row in METHODS]
+    return [row.function for row in (*METHODS, *ATTRIBUTIONS)]
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
 from torchloupe.attribution.backward import Backward
+from torchloupe.attribution.maps import Attribution
 from torchloupe.checkpoints.open import load as load
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.features.feature_maps import FeatureMaps
@@ -525,4 +526,447 @@ def top_examples(
     Raises:
         DataError: the data set holds no pictures.
         UsageError: a channel, count or rank that there is not.
+    """
+
+@type_check_only
+class _GradCamResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def grad_cam(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    layer: str | None = "last",
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _GradCamResult:
+    """Weigh a layer's maps by the mean gradient of a class's logit.
+
+    Selvaraju et al. 2017, "Grad-CAM". The weight of a map is the mean over positions of the logit's gradient by it. The
+    sum is not rectified: what speaks against the class stays, below 0. Enlarged bilinearly to the picture's size.
+
+    Raises:
+        ModelError: no such layer, or no gradient passes to it.
+        UsageError: no such class, or no pictures.
+    """
+
+@type_check_only
+class _GradCamPlusPlusResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def grad_cam_plus_plus(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    layer: str | None = "last",
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _GradCamPlusPlusResult:
+    """Weigh a layer's maps by their positive gradients, by cell.
+
+    Chattopadhay et al. 2018, "Grad-CAM++", for the exponential of the logit, whose own factor, the same for all cells
+    of a picture, is left out: the weight of a map is Σ α·relu(g), α = g² / (2g² + g³·ΣA).
+
+    Raises:
+        ModelError: no such layer, or no gradient passes to it.
+        UsageError: no such class, or no pictures.
+    """
+
+@type_check_only
+class _LayerCamResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def layer_cam(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    layer: str | None = "last",
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _LayerCamResult:
+    """Weigh every cell of a layer's maps by its own positive gradient.
+
+    Jiang et al. 2021, "LayerCAM".
+
+    Raises:
+        ModelError: no such layer, or no gradient passes to it.
+        UsageError: no such class, or no pictures.
+    """
+
+@type_check_only
+class _EigenCamResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def eigen_cam(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    layer: str | None = "last",
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _EigenCamResult:
+    """Show the first principal component of a layer's maps, of no class.
+
+    Muhammad & Yeasin 2020, "Eigen-CAM": the cells' projection on the first right singular vector of the maps
+    `[positions, channels]`, uncentred, its sign such that the sum is positive. It is the same whatever the class:
+    `target` only names the one that it is shown beside.
+
+    Raises:
+        ModelError: no such layer.
+        UsageError: no such class, or no pictures.
+    """
+
+@type_check_only
+class _OcclusionResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def occlusion(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+    baseline: float | Float[Tensor, "..."] = 0.5,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _OcclusionResult:
+    """Cover one square after the other and measure what the logit loses.
+
+    Zeiler & Fergus 2014. The value of a pixel is the mean loss over the squares that cover it. Squares of side
+    `window` stand every `stride` pixels from the upper left; those at the right and lower edge are cut by it. All
+    squares of all pictures go through the network in batches.
+
+    Raises:
+        UsageError: no such class, pictures or baseline, a square larger than the picture, or gaps between squares.
+    """
+
+@type_check_only
+class _IntegratedGradientsResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def integrated_gradients(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    baseline: float | Float[Tensor, "..."] = 0.5,
+    steps: int = 16,
+    tolerance: float = 0.01,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _IntegratedGradientsResult:
+    """Integrate the gradient on the way from a plain picture; it sums to what the logit gains.
+
+    Sundararajan et al. 2017: (x - baseline) · the mean gradient on the straight way, by Gauss-Legendre quadrature of
+    `steps` points, doubled (up to 512) for pictures whose sum misses the gain by more than the share `tolerance`.
+    `residual` is what is missing in the end. With `tolerance` 0 it is `steps` points and no more.
+
+    Raises:
+        ModelError: no gradient passes to the picture.
+        UsageError: no such class, pictures, baseline, or less than one step.
+    """
+
+@type_check_only
+class _SmoothgradResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def smoothgrad(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    noise: float = 0.15,
+    copies: int = 24,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _SmoothgradResult:
+    """Average the gradient over noisy copies of the picture.
+
+    Smilkov et al. 2017, "SmoothGrad": the mean gradient over `copies` with normal noise of standard deviation `noise`,
+    of the range from black to white, the same noise for each picture; signed, and summed over colours.
+
+    Raises:
+        ModelError: no gradient passes to the picture.
+        UsageError: no such class or pictures, or less than one copy.
+    """
+
+@type_check_only
+class _InputXGradientResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def input_x_gradient(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    baseline: float | Float[Tensor, "..."] = 0.5,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _InputXGradientResult:
+    """Multiply the gradient by how far each pixel is from a plain picture.
+
+    Shrikumar et al. 2016: (x - baseline) · gradient, summed over colours: exact for a linear network, whose logit it
+    sums to. `residual` is by which share it does not.
+
+    Raises:
+        ModelError: no gradient passes to the picture.
+        UsageError: no such class, pictures or baseline.
+    """
+
+@type_check_only
+class _GradientShapResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def gradient_shap(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    noise: float = 0.05,
+    copies: int = 32,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _GradientShapResult:
+    """Average the gradient at random points of the way from plain pictures, times the way.
+
+    Lundberg & Lee 2017 and Erion et al. 2021, "expected gradients": the mean over `copies` of (x + noise - b) · the
+    gradient at b + t·(x + noise - b), t even in [0, 1], b one of `baselines`, by default of eleven greys from black to
+    white. In expectation it sums to the logit's gain over the mean baseline; `residual` is what it misses.
+
+    Raises:
+        ModelError: no gradient passes to the picture.
+        UsageError: no such class or pictures, or less than one copy.
+    """
+
+@type_check_only
+class _RiseResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def rise(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    masks: int = 1000,
+    cells: int = 7,
+    baseline: float | Float[Tensor, "..."] = 0.5,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _RiseResult:
+    """Average random masks, weighed by the probability that the masked picture keeps.
+
+    A mask is a grid of `cells` x `cells`, each shown or not by chance, enlarged bilinearly and shifted. The value of a
+    pixel is the covariance of its being shown with the class's probability, over that of the mask: what the probability
+    gains when the pixel is shown, 0 where it does not matter. (Petsiuk et al. leave the probability's mean in, which
+    adds the same to every pixel, and some noise.) What is not shown is `baseline`.
+
+    Raises:
+        UsageError: no such class, pictures or baseline, or fewer than two masks or cells.
+    """
+
+@type_check_only
+class _LrpResult(Result):
+    result: Attribution
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer(self) -> str: ...
+    @property
+    def map(self) -> Float[Tensor, "b h w"]: ...
+    @property
+    def images(self) -> Float[Tensor, "b c h w"]: ...
+    @property
+    def target(self) -> Int64[Tensor, "b"]: ...
+    @property
+    def against(self) -> Int64[Tensor, "b"] | None: ...
+    @property
+    def residual(self) -> Float[Tensor, "b"] | None: ...
+
+def lrp(
+    model: _Model,
+    /,
+    images: _Images | None = None,
+    *,
+    target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
+    gamma: float = 0.25,
+    epsilon: float = 1e-06,
+    seed: int = 0,
+    data: Dataset | str | Path | None = None,
+    progress: Progress | None = None,
+) -> _LrpResult:
+    """Hand the logit back, layer by layer, in shares of what each input contributed.
+
+    Bach et al. 2015; rules γ and ε of Montavon et al. 2019, see the file's head. `gamma` counts in convolutions whose
+    input is nowhere below 0, `epsilon` times the root mean square of a layer's sums is added to each of them, by its
+    sign. Relevance is that of the normalised picture, summed over colours. What biases, BatchNorm's shifts and ε take
+    does not reach it: `residual` is that share of the logit, negative where it is missing.
+
+    Raises:
+        ModelError: no gradient passes to the picture.
+        UsageError: no such class or pictures, or a negative γ or ε.
     """

@@ -20,7 +20,7 @@ from torchloupe.cli.options import (
     study,
 )
 from torchloupe.errors import did_you_mean
-from torchloupe.inspection.catalog import METHODS, Method, Setting
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, Setting
 from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class Methods(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the methods in the catalog's order."""
-        return [row.name for row in METHODS]
+        return [row.name for row in (*METHODS, *ATTRIBUTIONS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make the command of a row."""
-        row = next((row for row in METHODS if row.name == cmd_name), None)
+        row = next((row for row in (*METHODS, *ATTRIBUTIONS) if row.name == cmd_name), None)
         return None if row is None else command(row)
 
     def resolve_command(
@@ -82,7 +82,11 @@ def _takes(row: Method) -> str:
 def _options(row: Method) -> list[Any]:
     options = [
         click.option(
-            "--layer", default=row.layer, show_default=True, help="Dotted name, layer4[-1], first, last or output."
+            "--layer",
+            default=row.layer,
+            show_default=row.layered,
+            hidden=not row.layered,
+            help="Dotted name, layer4[-1], first, last or output.",
         ),
         click.option("--out", type=click.Path(path_type=Path), help="File (its suffix says the format) or folder."),
         click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run)."),

@@ -87,3 +87,35 @@ def signed(values: Float[Tensor, "n c h w"], scale: str = "per_picture") -> UInt
     channels = shares.shape[1]
     shown = shares if channels == 3 else shares.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     return (128 + shown.detach().float().clamp(-1, 1) * 127).round().to(torch.uint8).cpu()
+
+
+FOR, AGAINST = (214, 74, 20), (20, 92, 186)
+"""Of what is above and below zero where a picture shows through."""
+
+
+def reach(maps: Float[Tensor, "n h w"]) -> float:
+    """Return the end of a scale that several signed maps share: the 99.5th percentile of their magnitudes; 0 of none.
+
+    >>> reach(torch.tensor([[[-2.0, 0.0, 1.0]]]))
+    2.0
+    """
+    sizes = maps.detach().abs().nan_to_num().flatten()
+    sizes = sizes[sizes > 0].sort(descending=True).values
+    return float(sizes[int(CENTILE * len(sizes))]) if len(sizes) else 0.0
+
+
+def overlaid(images: Float[Tensor, "n c h w"], maps: Float[Tensor, "n h w"], end: float) -> UInt8[Tensor, "n 3 h w"]:
+    """Lay signed maps over pictures in grey: orange above zero, blue below, full at `end`.
+
+    >>> overlaid(torch.zeros(1, 3, 1, 1), torch.tensor([[[5.0]]]), 5.0).flatten().tolist() == list(FOR)
+    True
+    """
+    grey = 0.35 + 0.65 * images.detach().float().clamp(0, 1).mean(1, keepdim=True).cpu()
+    shares = (maps.detach().double().nan_to_num() / end if end else torch.zeros_like(maps)).clamp(-1, 1).float().cpu()
+    color = torch.where(shares[:, None] >= 0, _column(FOR), _column(AGAINST))
+    opacity = shares.abs()[:, None] ** 0.7
+    return ((grey * (1 - opacity) + color * opacity) * 255).round().to(torch.uint8)
+
+
+def _column(color: tuple[int, int, int]) -> Tensor:
+    return torch.tensor(color).view(1, 3, 1, 1) / 255

@@ -42,6 +42,10 @@ class Method:
     numbers: tuple[str, ...] = ()
     """Fields of the result that belong beside the pictures."""
     settings: tuple[Setting, ...] = field(default=())
+    explains: bool = False
+    """It gives one map a picture, of what spoke for a class: `compute(model, images, *, target, …)`."""
+    layered: bool = True
+    """It asks for a layer."""
 
     @property
     def function(self) -> str:
@@ -211,6 +215,105 @@ METHODS: tuple[Method, ...] = (
 """In the order of a report."""
 
 
+TARGET = Setting("target", str, None, "Class, by name or number; `cat-dog`: cat and not dog (default: the predicted).")
+BASELINE = Setting("baseline", float, 0.5, "What stands for nothing: a brightness in [0, 1].")
+MAPS = "torchloupe.inspection.views.attribution:view"
+
+
+def _explains(name: str, module: str, title: str, summary: str, *settings: Setting, **more: Any) -> Method:
+    function, numbers = name.replace("-", "_"), more.pop("numbers", ())
+    return Method(
+        name,
+        f"torchloupe.attribution.{module}:{function}",
+        MAPS,
+        title,
+        summary,
+        "pictures",
+        channels=False,
+        numbers=numbers,
+        settings=(TARGET, *settings),
+        explains=True,
+        layered=module == "cam",
+        **{"seeded": False, **more},
+    )
+
+
+COMPLETE: dict[str, Any] = {"numbers": ("residual",)}
+
+ATTRIBUTIONS: tuple[Method, ...] = (
+    _explains("grad-cam", "cam", "Grad-CAM", "Weigh a layer's maps by the mean gradient of a class's logit."),
+    _explains("grad-cam-plus-plus", "cam", "Grad-CAM++", "Weigh a layer's maps by their positive gradients, by cell."),
+    _explains("layer-cam", "cam", "LayerCAM", "Weigh every cell of a layer's maps by its own positive gradient."),
+    _explains("eigen-cam", "cam", "Eigen-CAM", "Show the first principal component of a layer's maps, of no class."),
+    _explains(
+        "occlusion",
+        "occlusion",
+        "Occlusion",
+        "Cover one square after the other and measure what the logit loses.",
+        Setting("window", int, None, "Side of the square in pixels (default: an eighth of the picture's)."),
+        Setting("stride", int, None, "Pixels from one square to the next (default: half a square)."),
+        BASELINE,
+    ),
+    _explains(
+        "integrated-gradients",
+        "path",
+        "Integrated gradients",
+        "Integrate the gradient on the way from a plain picture; it sums to what the logit gains.",
+        BASELINE,
+        Setting("steps", int, 16, "Points of the way, at first."),
+        Setting("tolerance", float, 0.01, "Steps are doubled until the sum is right to that share of the gain."),
+        **COMPLETE,
+    ),
+    _explains(
+        "smoothgrad",
+        "path",
+        "SmoothGrad",
+        "Average the gradient over noisy copies of the picture.",
+        Setting("noise", float, 0.15, "Standard deviation of the noise, of the picture's range."),
+        Setting("copies", int, 24, "Noisy copies."),
+        seeded=True,
+    ),
+    _explains(
+        "input-x-gradient",
+        "path",
+        "Input x gradient",
+        "Multiply the gradient by how far each pixel is from a plain picture.",
+        BASELINE,
+        **COMPLETE,
+    ),
+    _explains(
+        "gradient-shap",
+        "path",
+        "Gradient SHAP",
+        "Average the gradient at random points of the way from plain pictures, times the way.",
+        Setting("copies", int, 32, "Random points of the way."),
+        Setting("noise", float, 0.05, "Standard deviation of noise on the picture."),
+        seeded=True,
+        **COMPLETE,
+    ),
+    _explains(
+        "rise",
+        "rise",
+        "RISE",
+        "Average random masks, weighed by the probability that the masked picture keeps.",
+        Setting("masks", int, 1000, "Random masks, the same for all pictures."),
+        Setting("cells", int, 7, "Cells along a side of a mask."),
+        BASELINE,
+        seeded=True,
+    ),
+    _explains(
+        "lrp",
+        "lrp",
+        "Layer-wise relevance propagation",
+        "Hand the logit back, layer by layer, in shares of what each input contributed.",
+        Setting("gamma", float, 0.25, "How much more positive weights count in convolutions; 0: the plain ε rule."),
+        Setting("epsilon", float, 1e-6, "What is added to each sum, of its layer's root mean square."),
+        **COMPLETE,
+    ),
+)
+"""Maps of what in a picture spoke for a class."""
+
+
 def find_method(name: str) -> Method:
     """Return the row of a method, by its name or its function's.
 
@@ -220,9 +323,9 @@ def find_method(name: str) -> Method:
     >>> find_method("feature_maps").name
     'feature-maps'
     """
-    row = next((row for row in METHODS if name in (row.name, row.function)), None)
+    row = next((row for row in (*METHODS, *ATTRIBUTIONS) if name in (row.name, row.function)), None)
     if row is None:
-        names = [row.name for row in METHODS]
+        names = [row.name for row in (*METHODS, *ATTRIBUTIONS)]
         raise UsageError(f"no method {name!r}{did_you_mean(name, names) or '.'} There are: {', '.join(names)}.")
     return row
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import ModelError, UsageError, did_you_mean, short
-from torchloupe.inspection.catalog import METHODS, Method, find_method, load_function
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, find_method, load_function
 from torchloupe.inspection.inputs import Images, colored, from_anything, from_split, need_data, top_count, unasked
 from torchloupe.inspection.manifest import EACH_IMAGE, plain
 from torchloupe.inspection.result import Result
@@ -23,7 +23,7 @@ from torchloupe.runtime.memory import halving
 from torchloupe.runtime.progress import Progress
 
 NO_IMAGES = "there are no pictures to look at: name some (--pictures, images=…) or a data set (--data)."
-SHOWN = ("weight", "strength", "maps", "pictures", "signal", "history", "activation")
+SHOWN = ("weight", "strength", "maps", "map", "pictures", "signal", "history", "activation")
 """Fields of results that are numbers whatever is looked at; NaN elsewhere has a meaning of its own, which the result
 says: the error of a silent layer, the spread of one copy."""
 
@@ -81,7 +81,12 @@ def run(
     compute = load_function(method.compute)
     if "progress" in inspect.signature(compute).parameters:
         arguments["progress"] = progress
-    result = halving(lambda: compute(studied.model, wanted, **arguments), name)
+    if method.explains:
+        arguments["target"] = _class(arguments.get("target"), taken)
+        where = {"layer": wanted} if method.layered else {}
+        result = halving(lambda: compute(studied.model, **where, **arguments), name)
+    else:
+        result = halving(lambda: compute(studied.model, wanted, **arguments), name)
     if unfit := next((key for key in SHOWN if not _is_finite(getattr(result, key, None))), None):
         raise ModelError(f"{method.name} of layer {result.layer!r} finds no numbers ({unfit}): {_why(studied.model)}")
     return Result(method, result, studied, taken, seed=seed, channels=channels, settings=settings, told=told)
@@ -166,6 +171,16 @@ def images_to_inspect(studied: Subject, images: Any = None, seed: int = 0) -> Im
     return colored(found, studied.model)
 
 
+def _class(target: Any, taken: Images | None) -> Any:
+    """Return the class that is explained; "true" stands for each picture's own."""
+    if target != "true":
+        return tuple(target) if isinstance(target, list) and any(isinstance(each, str) for each in target) else target
+    labels = taken.labels if taken is not None else None
+    if not labels or any(label is None for label in labels):
+        raise UsageError("target 'true' is the class that a picture has in its data, which is not known of these.")
+    return list(labels)
+
+
 def _strongest(
     studied: Subject, layer: str, channels: Any, count: int, progress: Progress | None
 ) -> tuple[Images, Tensor, Tensor]:
@@ -222,10 +237,21 @@ def method(function: str) -> Callable[..., Result]:
     >>> method("filters")(net, "0").weight.shape
     torch.Size([8, 3, 3, 3])
     """
-    row = next((row for row in METHODS if row.function == function), None)
+    row = next((row for row in (*METHODS, *ATTRIBUTIONS) if row.function == function), None)
     if row is None:
         raise AttributeError(f"module 'torchloupe' has no attribute {function!r}")
     compute = load_function(row.compute)
+
+    @functools.wraps(compute)
+    def explain(model: Any, images: Any = None, /, **settings: Any) -> Result:
+        images = settings.pop("images", images)
+        layer = settings.pop("layer", None)
+        if layer is not None and not row.layered:
+            raise UsageError(f"{row.function} explains by pixels and takes no layer.")
+        if "progress" in settings:
+            return run(row.name, model, layer, images, **settings)
+        with Console().progress(row.name) as tick:
+            return run(row.name, model, layer, images, progress=tick, **settings)
 
     @functools.wraps(compute)
     def call(model: Any, layer: str | None = None, images: Any = None, /, **settings: Any) -> Result:
@@ -237,5 +263,6 @@ def method(function: str) -> Callable[..., Result]:
         with Console().progress(row.name) as tick:
             return run(row.name, model, layer, images, progress=tick, **settings)
 
-    call.__signature__ = public_signature(row)  # type: ignore[attr-defined]  # not that of what is wrapped
-    return call
+    found: Callable[..., Result] = explain if row.explains else call
+    found.__signature__ = public_signature(row)  # type: ignore[attr-defined]  # not that of what is wrapped
+    return found

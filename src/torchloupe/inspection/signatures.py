@@ -30,12 +30,14 @@ def public_signature(row: Method) -> inspect.Signature:
     """
     computed = inspect.signature(load_function(row.compute)).parameters
     ask, either = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    found = [
-        inspect.Parameter("model", inspect.Parameter.POSITIONAL_ONLY, annotation=Model),
-        inspect.Parameter("layer", either, default=row.layer, annotation=str | None),
-    ]
+    found = [inspect.Parameter("model", inspect.Parameter.POSITIONAL_ONLY, annotation=Model)]
+    layer = inspect.Parameter("layer", ask if row.explains else either, default=row.layer, annotation=str | None)
+    if not row.explains:
+        found.append(layer)
     if third := TAKES[row.takes]:
         found.append(inspect.Parameter(third, either, default=None, annotation=Any))
+    if row.explains and row.layered:
+        found.append(layer)
     settings = {setting.name for setting in row.settings}
     for parameter in computed.values():
         if parameter.name == "channels" and row.channels:
