@@ -129,7 +129,8 @@ class _Bar:
         from rich.progress import Progress as Bars
 
         columns = (TextColumn(self.what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Bars(*columns, console=Rich(stderr=True), transient=True)
+        aside = sys.stdout.isatty()  # results above the bar; those that go to a file or a pipe stay untouched
+        self.bar = Bars(*columns, console=Rich(stderr=True), transient=True, redirect_stdout=aside)
         self.bar.add_task(self.what, total=None)
         self.bar.start()
 

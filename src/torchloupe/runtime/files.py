@@ -7,7 +7,8 @@ import re
 import secrets
 import stat
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -42,28 +43,67 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     ...     (Path(folder) / "a" / "b.txt").read_bytes()
     b'whole'
     """
+    with atomic_stream(path) as write:
+        write(data)
+
+
+@contextmanager
+def atomic_stream(path: Path) -> Iterator[Callable[[bytes | memoryview], None]]:
+    """Yield a function that writes bytes on to what is `path` at the end, as `atomic_write` does; after an error never.
+
+    Raises:
+        ResourceError: the disk is full, or refuses it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_stream(Path(folder) / "a.txt") as write:
+    ...         write(b"one "), write(b"two"), (Path(folder) / "a.txt").exists()
+    ...     (Path(folder) / "a.txt").read_bytes()
+    (None, None, False)
+    b'one two'
+    """
     path = Path(path)
     temporary: Path | None = None
+    stream: BinaryIO | None = None
     held = -1
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent, _begin(path))
-        handle, temporary = _new_beside(path)
-        held = os.dup(handle) if os.name == "posix" else -1  # until it has its name, it is being written
-        with os.fdopen(handle, "wb") as stream:
+
+    def write(data: bytes | memoryview) -> None:
+        assert stream is not None
+        with _told(path):
             stream.write(data)
+
+    try:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent, _begin(path))
+            handle, temporary = _new_beside(path)
+            held = os.dup(handle) if os.name == "posix" else -1  # until it has its name, it is being written
+            stream = os.fdopen(handle, "wb")
+        yield write
+        with _told(path):
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
-        temporary = None
-        sync_folder(path.parent)
-    except OSError as error:
-        raise ResourceError(f"cannot write '{path}': {refused(error)}") from error
+            stream.close()
+            temporary.replace(path)
+            temporary = None
+            sync_folder(path.parent)
     finally:
+        if stream is not None:
+            with suppress(OSError):  # of a full disk, which was told
+                stream.close()
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if held >= 0:
             os.close(held)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the system says while `path` is written into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(f"cannot write '{path}': {refused(error)}") from error
 
 
 def sync_folder(folder: Path) -> None:
