@@ -10,7 +10,8 @@ import torch
 
 from torchloupe.data.dataset import Split
 from torchloupe.evaluation.accuracy import Evaluation, judge
-from torchloupe.runs.results import cell, figures_of, write_confusion, write_predictions, write_results
+from torchloupe.runs.cells import cell
+from torchloupe.runs.results import figures_of, write_confusion, write_predictions, write_results
 
 CLASSES = ("cat", 'a "dog", or\n two', "ünï <b>")
 N = 40

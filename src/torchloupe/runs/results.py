@@ -4,19 +4,18 @@ import csv
 import io
 import json
 import math
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torchloupe.data.dataset import Split
-from torchloupe.errors import ModelError, printable, short
+from torchloupe.errors import ModelError, short
 from torchloupe.evaluation.accuracy import Evaluation
 from torchloupe.evaluation.calibration import Bin, Calibration
 from torchloupe.evaluation.intervals import wilson
 from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
+from torchloupe.runs.cells import cell
 from torchloupe.runtime.checks import (
     Schema,
     are_numbers,
@@ -34,9 +33,6 @@ from torchloupe.runtime.files import LONGEST_PATH, atomic_write, read_json, writ
 FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png")
 """What `write_results` writes; no `mistakes.png` where there are none."""
 MISTAKES = 32
-FORMULA = "=+-@"
-"""What a spreadsheet takes for the beginning of a formula."""
-NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -325,19 +321,6 @@ def _write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]])
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n").writerows([head, *rows])
     atomic_write(path, stream.getvalue().encode())
-
-
-def cell(text: str) -> str:
-    """Return a stranger's text as a cell: printable, and no formula to a spreadsheet.
-
-    What begins as a formula does (`=`, `+`, `-`, `@`) gets a `'` in front, unless it is a plain number.
-
-    >>> cell("=1+1"), cell("-1.5"), cell("cat\x1b[2J"), cell("a-b")
-    ("'=1+1", '-1.5', 'cat·[2J', 'a-b')
-    """
-    plain = printable(text)
-    first = unicodedata.normalize("NFKC", plain.lstrip()[:1])
-    return f"'{plain}" if first in FORMULA and first and not NUMBER.fullmatch(plain) else plain
 
 
 def write_results(folder: Path, evaluation: Evaluation, split: Split, title: str, figures: dict[str, Any]) -> None:

@@ -20,9 +20,10 @@ from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network
 from torchloupe.reports.contents import Mistake, Performance
 from torchloupe.reports.html.charts import line_chart, thinned
+from torchloupe.runs.cells import cell
 from torchloupe.runs.folder import read_environment
 from torchloupe.runs.metrics import how_measured, read_metrics, training_seconds, with_a
-from torchloupe.runs.results import cell, figures_of, read_figures, write_results
+from torchloupe.runs.results import figures_of, read_figures, write_results
 from torchloupe.runtime.console import duration
 from torchloupe.runtime.progress import Progress
 
