@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset, Split
 from torchloupe.data.formats.decode import decode, measured, square, to_rgb, why_not
-from torchloupe.data.formats.depth import Depth, window_of
+from torchloupe.data.formats.depth import Depth, may_be_deep, window_of
 from torchloupe.data.formats.layout import is_image_file
 from torchloupe.data.formats.parts import Window
 from torchloupe.data.samples import samples
@@ -24,7 +24,7 @@ from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, UsageError
 from torchloupe.features.trace import example
 from torchloupe.models.network import check_images
-from torchloupe.runtime.files import read_file
+from torchloupe.runtime.files import open_regular, read_file
 
 WHITE = 255
 DRAWN = 16
@@ -247,6 +247,9 @@ def shared_window(files: Sequence[Path]) -> Window | None:
     found: list[Depth] = []
     for path in files if len(files) > 1 else ():
         with suppress(Exception):  # what cannot be read is named when it is read
+            with open_regular(path) as stream:
+                if not may_be_deep(stream.read(26)):
+                    continue
             depth = measured(read_file(path))[1]
             found += [depth] if depth is not None and not depth.color else []
     return window_of(found) if found else None

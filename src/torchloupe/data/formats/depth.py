@@ -18,6 +18,8 @@ from torchloupe.data.formats.parts import Window, plural
 FULL = (1 << 16) - 1
 BITS_PER_SAMPLE, PHOTOMETRIC, LOWEST, HIGHEST = 258, 262, 340, 341
 """Tags of TIFF."""
+PNG, EIGHT_BITS = b"\x89PNG", (b"\xff\xd8", b"GIF8", b"RIFF", b"BM")
+"""How a PNG begins, and how files do that never hold more than 8 bits: JPEG, GIF, WebP, BMP."""
 UNKNOWN = "whose range is unknown: give it with `--window LOW HIGH`, or save it with 8 or 16 bits"
 
 
@@ -97,6 +99,17 @@ def window_of(found: Collection[Depth]) -> Window:
         # A PNG whose values go beyond was scaled up to all of its 16 bits, as its standard asks.
         return (black, white) if black <= low and high <= white else (0, FULL)
     return 0, (1 << max(8, int(high).bit_length())) - 1
+
+
+def may_be_deep(head: bytes) -> bool:
+    """Tell by a file's first 26 bytes whether it may hold one channel of more than 8 bits: other files need no look.
+
+    >>> may_be_deep(b"\\xff\\xd8\\xff"), may_be_deep(b"II*\\0")
+    (False, True)
+    """
+    if head.startswith(PNG):
+        return head[24:26] == b"\x10\0"
+    return not head.startswith(EIGHT_BITS)
 
 
 def to_bytes(values: Num[np.ndarray, "h w"], window: Window) -> UInt8[np.ndarray, "h w"]:

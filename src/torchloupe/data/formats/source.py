@@ -134,17 +134,28 @@ def folder_source(path: Path) -> Iterator[Source]:
     found = list(walk(str(path), lost))
 
     def read(wanted: Sequence[int]) -> Iterator[tuple[int, Read]]:
-        return ((index, partial(_read_file, found[index][1])) for index in wanted)
+        return ((index, partial(read_bounded, found[index][1])) for index in wanted)
 
     yield Source(tuple(clean(name) for name, _ in found), read, tuple((clean(name), why) for name, why in lost))
 
 
-def _read_file(path: str) -> bytes:
+def read_bounded(path: str) -> bytes:
+    """Read a picture's file, unless it is too large for one.
+
+    Raises:
+        ValueError: it is larger than `MAX_BYTES`, missing, or no file; it says which.
+
+    >>> read_bounded(os.devnull)
+    Traceback (most recent call last):
+    ...
+    ValueError: a device, not a file
+    """
     try:
         with open_regular(path) as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ValueError(broken(path) or str(error.strerror or error).lower()) from error
+        why = broken(path) if os.path.islink(path) else ""  # noqa: PTH114 (a Path per file costs seconds on large folders)
+        raise ValueError(why or str(error.strerror or error).lower()) from error
     check_size(len(data))
     return data
 
