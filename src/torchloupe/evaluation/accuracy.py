@@ -13,6 +13,7 @@ from torchloupe.data.tensors import to_float
 from torchloupe.errors import DataError, did_you_mean
 from torchloupe.evaluation.calibration import Calibration, calibrate
 from torchloupe.evaluation.intervals import wilson
+from torchloupe.evaluation.probabilities import at_a_time
 from torchloupe.features.hooks import one_at_a_time
 from torchloupe.features.owner import random_state_restored, reseed
 from torchloupe.features.trace import placed
@@ -136,8 +137,7 @@ def predict(
             f"the network takes pictures with {len(takes)} values a pixel, and these have {images.shape[1]}. "
             "Test it in its own program."
         )
-    side = size or max(images.shape[2:])
-    batch = max(1, min(batch, batch * 64 * 64 // side**2)) if side > 64 else batch
+    batch = at_a_time(batch, size or max(images.shape[2:]))
     return halving(lambda: _predict(network, images, size, flip, smaller(batch), amp, progress), "the test")
 
 
