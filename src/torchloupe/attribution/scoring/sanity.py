@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchloupe.attribution.rank_correlation import spearman
 from torchloupe.features.cascade import cascade, weighted_layers
 
-DEPTHS = 3
+DEPTHS = 2
 """Of a network's depths so many are looked at: spread evenly, all of it the last."""
 
 
