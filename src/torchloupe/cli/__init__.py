@@ -37,6 +37,7 @@ COMMANDS: tuple[Row, ...] = (
     Row("show", "torchloupe.cli.show:show", "Look inside: filters, maps, inversion, maximisation, deconvnet, …"),
     Row("pictures", "torchloupe.cli.pictures:pictures", "Make the whole set of pictures from inside a network."),
     Row("report", "torchloupe.cli.report:report", "Write one offline page about a network, from outside to inside."),
+    Row("score", "torchloupe.cli.score:score", "Say which explanation of a network to trust."),
     Row("compare", "torchloupe.cli.compare:compare", "Put two networks side by side: answers, layers, units."),
     Row("layers", "torchloupe.cli.layers:layers", "List a network's layers: shapes, receptive fields, dead channels."),
     Row("sheet", "torchloupe.cli.sheet:sheet", "Join any pictures in one sheet."),
