@@ -17,6 +17,10 @@ FAST: dict[str, dict[str, Any]] = {
     "invert": {"steps": 4},
     "maximize": {"steps": 4, "copies": 2},
     "dream": {"steps": 2, "octaves": 2},
+    "integrated-gradients": {"steps": 4, "tolerance": 0.5},
+    "smoothgrad": {"copies": 2},
+    "gradient-shap": {"copies": 2},
+    "rise": {"masks": 9, "cells": 3},
 }
 
 SIDE = 19

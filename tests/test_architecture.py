@@ -114,9 +114,10 @@ def test_networks_are_plain() -> None:
 
 def test_methods_know_tensors_only() -> None:
     """No drawing, no paths, no printing; methods do not know one another."""
+    from torchloupe.inspection.catalog import ATTRIBUTIONS
     from torchloupe.inspection.catalog import METHODS as ROWS
 
-    of_rows = {row.compute.partition(":")[0] for row in ROWS}
+    of_rows = {row.compute.partition(":")[0] for row in (*ROWS, *ATTRIBUTIONS)}
     for file, tree in FILES.items():
         if room(file) not in METHODS:
             continue

@@ -15,7 +15,8 @@ from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import TAKES
 
-ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
+ALL = (*METHODS, *ATTRIBUTIONS)
+ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
 GIVEN = {"nothing": None, "pictures": images, "start": images, "dataset": split}
 
 
@@ -65,7 +66,8 @@ def test_a_method_takes_all_that_its_signature_says_and_gives_its_fields(row: Me
     given: dict[str, Any] = {
         name: parameter.default for name, parameter in parameters.items() if parameter.default is not parameter.empty
     }
-    given |= {"channels": [0], **FAST.get(row.name, {})}
+    channels = {"channels": [0]} if row.channels or not row.explains else {}
+    given |= {**channels, **FAST.get(row.name, {})}
     make = GIVEN[row.takes]
     if third := TAKES[row.takes]:
         assert make is not None
@@ -76,7 +78,8 @@ def test_a_method_takes_all_that_its_signature_says_and_gives_its_fields(row: Me
     for name, _ in fields_of(result_of(row)):
         assert name not in vars(found) and not hasattr(Result, name), f"{name} of Result hides that of {row.name}"
         assert getattr(found, name) is not None or getattr(found.result, name) is None
-    positional = function(net(), row.layer, *([make()] if make else []), channels=[0], **FAST.get(row.name, {}))
+    layer = [] if row.explains else [row.layer]
+    positional = function(net(), *layer, *([make()] if make else []), **channels, **FAST.get(row.name, {}))
     assert positional.layer == found.layer
 
 

@@ -16,12 +16,13 @@ from commands import Run, one_sentence
 from contract import FAST
 from rasters import codes, spot
 from torchloupe.checkpoints.file import read_tensors, save_model
-from torchloupe.inspection.catalog import METHODS, Method
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
 from torchloupe.inspection.picture_set import SET
 from torchloupe.models import build
 from torchloupe.runs.config import Config
 
-ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
+ALL = (*METHODS, *ATTRIBUTIONS)
+ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "jpg": b"\xff\xd8\xff", "webp": b"RIFF"}
 TANH = """
 from torch import nn

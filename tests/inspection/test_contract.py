@@ -16,12 +16,13 @@ from contract import FAST, net, split
 from contract import images as batch
 from torchloupe.data.dataset import Split
 from torchloupe.errors import LayerError, LoupeError
-from torchloupe.inspection.catalog import METHODS, Method, load_function
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, load_function
 from torchloupe.inspection.result import tensors_of
 from torchloupe.inspection.run import run
 from torchloupe.models.network import Network, wrap
 
-ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
+ALL = (*METHODS, *ATTRIBUTIONS)
+ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
 
 
 def looked(row: Method, model: nn.Module, images: Tensor | None = None, **more: Any) -> Any:
@@ -271,7 +272,7 @@ def test_what_has_no_answer_is_told_in_one_sentence(row: Method, case: str) -> N
     assert str(raised.value).isprintable() and len(str(raised.value)) < 300
 
 
-@ROWS
+@pytest.mark.parametrize("row", [row for row in ALL if row.layered], ids=lambda row: row.name)
 def test_a_wrong_layer_is_told_with_the_nearest(row: Method) -> None:
     given: Any = batch() if row.takes == "pictures" else split() if row.takes == "dataset" else None
     with pytest.raises(LayerError, match=r"no layer 'layer9'; did you mean"):
@@ -285,6 +286,8 @@ def test_the_row_says_what_the_function_takes(row: Method) -> None:
     assert (inspect.getdoc(function) or "").splitlines()[0] == row.summary
     parameters = inspect.signature(function).parameters
     beside = {"channels", "seed", "progress", "statistics", "best", "control"}
+    beside |= {"layer", "baselines"} if row.explains else set()  # pictures, which no option can name
+    assert row.explains == (list(parameters)[:2] == ["model", "images"]) and row.layered == ("layer" in parameters)
     settings = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n not in beside}
     assert {setting.name: setting.default for setting in row.settings} == settings
     assert ("channels" in parameters, "seed" in parameters) == (row.channels, row.seeded)

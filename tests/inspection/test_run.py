@@ -15,12 +15,13 @@ from contract import FAST, images, net, small_run, split
 from torchloupe.checkpoints.file import read_tensors
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.errors import ModelError, UsageError
-from torchloupe.inspection.catalog import METHODS, Method
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
 from torchloupe.inspection.repeat import repeat
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 
-ROWS = pytest.mark.parametrize("row", METHODS, ids=[row.name for row in METHODS])
+ALL = (*METHODS, *ATTRIBUTIONS)
+ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
 
 
 @pytest.fixture
@@ -37,12 +38,13 @@ def asked(row: Method, **more: Any) -> dict[str, Any]:
 def test_python_functions_take_the_model_the_layer_and_pictures(row: Method) -> None:
     function = getattr(torchloupe, row.function)
     given: list[Any] = [] if row.takes in ("nothing", "start") else [split() if row.takes == "dataset" else images()]
-    shown = function(net(), row.layer, *given, **asked(row))
+    shown = function(net(), *([] if row.explains else [row.layer]), *given, **asked(row))
     assert shown.layer == shown.result.layer
     assert function.__doc__.splitlines()[0] == row.summary
     keyword = "dataset" if row.takes == "dataset" else "images"
     if given:
-        again = function(net(), layer=row.layer, **{keyword: given[0]}, **asked(row))
+        layer = {"layer": row.layer} if row.layered else {}
+        again = function(net(), **layer, **{keyword: given[0]}, **asked(row))
         assert again.result.layer == shown.result.layer
 
 

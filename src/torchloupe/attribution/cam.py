@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from torchloupe.attribution.maps import Aim, Attribution, Target, by_parts, class_logits, explained
 from torchloupe.errors import LayerError, ModelError
-from torchloupe.features.hooks import as_maps, first_tensor, intervene
+from torchloupe.features.hooks import as_maps, first_tensor, intervene, is_output
 from torchloupe.features.names import layer_name
 from torchloupe.features.trace import resolve
 
@@ -97,7 +97,7 @@ def eigen_cam(
     """
 
     def weights(maps: Tensor, by: Tensor) -> Tensor:
-        _, _, axes = torch.linalg.svd(maps.flatten(2).transpose(1, 2), full_matrices=False)
+        _, _, axes = torch.linalg.svd(maps.nan_to_num(0, 0, 0).flatten(2).transpose(1, 2), full_matrices=False)
         first = axes[:, 0]
         sign = (maps.sum((2, 3)) * first).sum(1, keepdim=True)
         return torch.where(sign < 0, -first, first)[:, :, None, None]
@@ -134,7 +134,7 @@ def _maps_and_gradients(model: nn.Module, layer: str, images: Tensor, aim: Aim) 
         kept.append(output)
         return output.clone()  # what runs on may change it in place
 
-    if layer_name(model, layer) not in dict(model.named_modules()) or layer == "output":
+    if is_output(model, layer):
         raise LayerError("class activation maps are of a layer inside the network. Name one with maps, or `last`.")
     with intervene(model, layer, keep):
         score = aim.of(class_logits(model, images.detach().clone().requires_grad_()))

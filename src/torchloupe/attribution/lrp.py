@@ -81,11 +81,13 @@ def relevances(
     x = images.detach().clone().requires_grad_()
     with _Shares(gamma, epsilon) as shares:
         score = aim.of(class_logits(model, x))
-    (gradient,) = torch.autograd.grad(score.sum(), x)
+    gradient, *signals = torch.autograd.grad(score.sum(), [x, *(out for out, _ in shares.made)])
     mean = model.mean if isinstance(model, Network) else None
     zero = torch.zeros_like(images[:1]) if mean is None else per_channel(mean, images)
-    taken = torch.stack([images.new_zeros(()), *shares.taken]).sum()
-    return ((images - zero) * gradient).detach(), score.detach(), taken
+    taken = sum(
+        ((signal * lost).sum() for signal, (_, lost) in zip(signals, shares.made, strict=True)), x.new_zeros(())
+    )
+    return ((images - zero) * gradient).detach(), score.detach(), taken.detach()
 
 
 class _Shares(TorchFunctionMode):
@@ -94,7 +96,8 @@ class _Shares(TorchFunctionMode):
     def __init__(self, gamma: float, epsilon: float) -> None:
         super().__init__()
         self.gamma, self.epsilon = gamma, epsilon
-        self.taken: list[Tensor] = []
+        self.made: list[tuple[Tensor, Tensor]] = []
+        """What a layer put out, and the part of it that hands nothing on: bias and ε."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function of torch with the rule's gradient."""
@@ -161,15 +164,17 @@ class _Shares(TorchFunctionMode):
     def _fixed(self, z: Tensor, modified: Tensor, constant: Tensor | None) -> Tensor:
         """Return z, whose gradient goes through `modified` times their quotient; `constant` is its part without x."""
         with torch.no_grad():
-            low = self.epsilon * z.square().mean().sqrt() + torch.finfo(z.dtype).tiny
+            each = (
+                z.square().mean(tuple(range(1, z.ndim)), keepdim=True).sqrt()
+            )  # of each picture, whatever its company
+            low = self.epsilon * each + torch.finfo(z.dtype).tiny
             quotient = z / (modified + torch.where(modified < 0, -low, low))
             passed = modified if constant is None else modified - constant
             kept = passed * quotient
         found = modified * quotient
         out = found + (z - found).detach()
-        if out.requires_grad:
-            out.register_hook(lambda signal: self.taken.append((signal * (z - kept)).detach().sum()))  # type: ignore[no-untyped-call]
-        return out
+        self.made.append((out, z.detach() - kept))
+        return out.clone()  # a rectifier may change it in place
 
 
 def _along(bias: Tensor, z: Tensor, axis: int) -> Tensor:

@@ -17,6 +17,9 @@ One = int | str
 Target = One | tuple[One, One] | list[int] | Int64[Tensor, "b"] | None
 """A class by number or name, two of them (the first and not the second), one number a picture, or the predicted."""
 
+Baseline = float | Float[Tensor, "..."]
+"""A brightness, a picture `[c, h, w]`, or one a picture `[b, c, h, w]`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
@@ -119,6 +122,27 @@ def by_parts(
     pieces = [slice(start, start + size) for start in range(0, len(images), size)]
     parts = [[each.detach().cpu() for each in work(images[piece], aim[piece])] for piece in pieces]
     return [torch.cat(each) for each in zip(*parts, strict=True)]
+
+
+def plain_picture(baseline: Baseline, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return what stands for nothing, in the images' shape.
+
+    Raises:
+        UsageError: it does not fit them, or is no brightness.
+
+    >>> plain_picture(0.5, torch.zeros(1, 1, 1, 2)).flatten()
+    tensor([0.5000, 0.5000])
+    """
+    found = torch.as_tensor(baseline, dtype=images.dtype, device=images.device)
+    try:
+        plain = found.expand_as(images).contiguous()
+    except RuntimeError:
+        raise UsageError(
+            f"the baseline is a brightness or a picture of {list(images.shape[1:])}, not of {list(found.shape)}."
+        ) from None
+    if not bool(((plain >= 0) & (plain <= 1)).all()):
+        raise UsageError("the baseline is a picture in [0, 1], as pictures are.")
+    return plain
 
 
 def missing(total: Float[Tensor, "b"], gain: Float[Tensor, "b"]) -> Float[Tensor, "b"]:

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torchloupe.attribution.maps import (
     Aim,
     Attribution,
+    Baseline,
     Target,
     by_parts,
     class_logits,
     explained,
     missing,
+    plain_picture,
     score_gradient,
 )
 from torchloupe.errors import UsageError
@@ -20,8 +22,6 @@ from torchloupe.runtime.progress import Progress
 
 MOST = 512
 """Steps beyond which an integral is left as it is, and its residual told."""
-Baseline = float | Float[Tensor, "..."]
-"""A brightness, a picture `[c, h, w]`, or one a picture `[b, c, h, w]`."""
 
 
 def input_x_gradient(
@@ -184,27 +184,6 @@ def gradient_shap(
         found = total.sum(1) / copies
         residual = missing(found.sum((1, 2)), gain / copies)
         return Attribution("gradient-shap", "output", found, batch.cpu(), aim.target, aim.against, residual)
-
-
-def plain_picture(baseline: Baseline, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return what stands for nothing, in the images' shape.
-
-    Raises:
-        UsageError: it does not fit them, or is no brightness.
-
-    >>> plain_picture(0.5, torch.zeros(1, 1, 1, 2)).flatten()
-    tensor([0.5000, 0.5000])
-    """
-    found = torch.as_tensor(baseline, dtype=images.dtype, device=images.device)
-    try:
-        plain = found.expand_as(images).contiguous()
-    except RuntimeError:
-        raise UsageError(
-            f"the baseline is a brightness or a picture of {list(images.shape[1:])}, not of {list(found.shape)}."
-        ) from None
-    if not bool(((plain >= 0) & (plain <= 1)).all()):
-        raise UsageError("the baseline is a picture in [0, 1], as pictures are.")
-    return plain
 
 
 def _some(copies: int) -> None:

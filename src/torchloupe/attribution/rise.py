@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from torchloupe.attribution.maps import Attribution, Target, class_logits, explained
-from torchloupe.attribution.path import Baseline, plain_picture
+from torchloupe.attribution.maps import Attribution, Baseline, Target, class_logits, explained, plain_picture
 from torchloupe.errors import UsageError
 from torchloupe.models.network import Network
 from torchloupe.runtime.progress import Progress

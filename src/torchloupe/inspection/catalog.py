@@ -250,7 +250,7 @@ ATTRIBUTIONS: tuple[Method, ...] = (
         "occlusion",
         "Occlusion",
         "Cover one square after the other and measure what the logit loses.",
-        Setting("window", int, None, "Side of the square in pixels (default: an eighth of the picture's)."),
+        Setting("patch", int, None, "Side of the square in pixels (default: an eighth of the picture's)."),
         Setting("stride", int, None, "Pixels from one square to the next (default: half a square)."),
         BASELINE,
     ),
