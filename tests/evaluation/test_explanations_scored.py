@@ -1,6 +1,7 @@
 """The table of explanations: planted networks whose true map is known, and numbers by hand."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -160,6 +161,18 @@ def test_a_method_that_a_network_does_not_allow_is_left_out() -> None:
     for given, methods in ((images[:0], [Explainer("yes", input_x_gradient)]), (images, [])):
         with pytest.raises(UsageError, match="nothing to score"):
             score_explanations(methods, net, given)
+
+
+def test_a_network_that_nobody_can_randomize(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, images, _ = planted()
+
+    def refuse(*_: object, **__: object) -> Iterator[tuple[str, Tensor]]:
+        raise ModelError("a weight stays.")
+
+    monkeypatch.setattr("torchloupe.evaluation.explanations.cascade_maps", refuse)
+    table = score_explanations([Explainer("own", input_x_gradient)], net, images[:6])
+    assert table.left_out["randomization of own"] == "a weight stays." and table.randomized == {}
+    assert "randomization" not in table.methods["own"] and table.methods["own"]["stability"].n == 6
 
 
 def test_progress_ends_at_the_end() -> None:

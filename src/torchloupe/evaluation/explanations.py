@@ -184,7 +184,7 @@ def score_explanations(
     if not len(images) or not explainers:
         raise UsageError("there is nothing to score: give one picture and one method at least.")
     images = placed(model, images)
-    masks = None if masks is None else masks.to(images.device)
+    masks = None if masks is None else masks.cpu()
     with frozen_eval(model):
         answer = answers(model)
         aims = _predicted(answer, images) if target is None else target.to(images.device)
@@ -204,7 +204,9 @@ def score_explanations(
                 progress(spent, sum(work))
 
         try:
-            found[each.name] = _measured(each, model, images, aims, masks, few=few, seed=seed, spend=spend)
+            found[each.name] = _measured(
+                each, model, images, aims, masks, few=few, seed=seed, spend=spend, left_out=left_out
+            )
         except ModelError as error:
             left_out[each.name] = str(error)
         spend(work[i])
@@ -261,6 +263,7 @@ def _measured(
     few: int,
     seed: int,
     spend: Callable[[int], None],
+    left_out: dict[str, str],
 ) -> tuple[Values, Values]:
     """Measure a method on the first images, and its maps through random weights on some of them."""
     many, fewer = _counts(explainer, len(images), few)
@@ -272,30 +275,32 @@ def _measured(
         maps, residual = _explained(explainer, model, images[part], target[part], spend)
         found = _of_maps(model, images[part], maps, target[part], masks, part, seed + number)
         if residual is not None:
-            found["completeness"] = residual.abs().double().cpu()
+            found["completeness"] = residual.abs().cpu().double()
         for name, each in found.items():
             values.setdefault(name, []).append(each)
         shown += [maps] if not start else []
         spend(len(maps) * PASSES)
-    told = {name: torch.cat(each) for name, each in values.items()}
-
-    first = shown[0]
+    told, first = {name: torch.cat(each) for name, each in values.items()}, shown[0].cpu()
 
     def again(network: nn.Module, pictures: Tensor) -> Tensor:
-        return _explained(explainer, network, pictures, target[some], spend)[0]
+        return _explained(explainer, network, pictures, target[some], spend)[0].cpu()  # some devices have no float64
 
     told["stability"] = shift_stability(
         lambda shifted: again(model, shifted), images[some], first, shifts=_shift(images)
-    ).cpu()
+    )
     if not explainer.of_weights:
-        told["randomization"] = likeness(first, first).cpu()
+        told["randomization"] = likeness(first, first)
         return told, {}
-    cascaded = cascade_maps(lambda other: again(other, images[some]), model, images[some], trained=False, seed=seed)
-    randomized = [maps for _, maps in cascaded]
-    if not randomized:  # a network without weights
+    randomized: list[Tensor] = []
+    try:
+        cascaded = cascade_maps(lambda other: again(other, images[some]), model, images[some], trained=False, seed=seed)
+        randomized += [maps for _, maps in cascaded]
+    except ModelError as error:
+        left_out[f"randomization of {explainer.name}"] = str(error)
+    if not randomized:  # a network without weights, or with some that no one can draw anew
         return told, {}
-    told["randomization"] = torch.stack([likeness(first, maps) for maps in randomized]).nanmean(0).cpu()
-    return told, _of_maps(model, images[some], randomized[-1], target[some], masks, some, seed)
+    told["randomization"] = torch.stack([likeness(first, maps) for maps in randomized]).nanmean(0)
+    return told, _of_maps(model, images[some], randomized[-1].to(images), target[some], masks, some, seed)
 
 
 AT_ONCE = 2048
@@ -334,13 +339,13 @@ def _of_maps(
             "road": road(answer, images, maps, target, seed=seed),
         }
     if masks is not None:
-        where = masks[part]
+        where, plain = masks[part], maps.cpu()
         found |= {
-            "mass": relevance_mass(maps, where),
-            "pointing": pointing_game(maps, where),
-            "auc": pixel_auc(maps, where),
+            "mass": relevance_mass(plain, where),
+            "pointing": pointing_game(plain, where),
+            "auc": pixel_auc(plain, where),
         }
-    return {name: each.double().cpu() for name, each in found.items()}
+    return {name: each.cpu().double() for name, each in found.items()}
 
 
 def tabulate(
