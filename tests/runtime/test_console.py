@@ -1,6 +1,8 @@
 """What reaches a terminal: nothing that steers it, whatever a file said."""
 
 import io
+import os
+import subprocess
 import sys
 
 import pytest
@@ -46,3 +48,22 @@ def test_every_error_is_one_line_that_a_terminal_can_show(kind: type[LoupeError]
 
 def test_a_strangers_text_is_quoted_and_cut() -> None:
     assert short(HOSTILE).isprintable() and short("x" * 10_000) == f"'{'x' * 99}…'"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
+def test_results_that_go_into_a_pipe_pass_by_a_bar_on_the_terminal() -> None:
+    import pty
+
+    code = (
+        "from torchloupe.runtime import console\n"
+        "console.PATIENCE = 0\n"
+        "with console.Console().progress('working') as tick:\n"
+        "    tick(1, 2), console.print_result('a row'), tick(2, 2)\n"
+    )
+    terminal, end = pty.openpty()
+    try:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=end, check=True)
+        os.close(end)
+        assert done.stdout == b"a row\n" and b"working" in os.read(terminal, 10_000)
+    finally:
+        os.close(terminal)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from torchloupe.errors import ResourceError
-from torchloupe.runtime.files import atomic_write, sweep
+from torchloupe.runtime import files
+from torchloupe.runtime.files import atomic_stream, atomic_write, sweep
 
 
 def fail(number: int) -> Callable[..., None]:
@@ -163,3 +164,29 @@ def test_a_file_where_a_folder_should_be(target: Path) -> None:
     with pytest.raises(ResourceError, match=r"a\.txt"):
         atomic_write(target / "b.txt", b"new")
     assert only(target) == b"old"
+
+
+def test_a_stream_has_its_name_when_all_of_it_is_there(tmp_path: Path) -> None:
+    target = tmp_path / "rows.csv"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_stream(target) as write:
+        write(b"new")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"old" and [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+    with pytest.raises(OSError, match="elsewhere"), atomic_stream(target) as write:
+        raise OSError("of another file, elsewhere")  # is not told as one of this
+    with atomic_stream(target) as write:
+        write(b"one, ")
+        write(b"two")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"one, two" and [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_a_disk_that_fills_up_on_the_way_is_told(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_new_beside", lambda path: (os.open("/dev/full", os.O_WRONLY), tmp_path / ".x.part"))
+        with pytest.raises(ResourceError, match="disk is full"), atomic_stream(tmp_path / "a.txt") as write:
+            write(b"x" * 1_000_000)
+    assert not list(tmp_path.iterdir())
