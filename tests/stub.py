@@ -40,6 +40,7 @@ ALWAYS = {
     "torchloupe.checkpoints.open": {"load as load"},
     "torchloupe.data.dataset": {"Dataset", "Split"},
     "torchloupe.inspection.inputs": {"Images"},
+    "torchloupe.inspection.predictions": {"predict as predict"},
     "torchloupe.inspection.result": {"Result"},
     "torchloupe.inspection.subject": {"Subject"},
     "torchloupe.models.network": {"Network as Network", "wrap as wrap"},

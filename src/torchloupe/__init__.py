@@ -12,6 +12,7 @@ _WHERE = {
     "errors": "torchloupe.errors",
     "report": "torchloupe.reports.report",
     "compare": "torchloupe.reports.comparison.compare",
+    "predict": "torchloupe.inspection.predictions",
     "Recorder": "torchloupe.training.recorder",
     "LightningRecorder": "torchloupe.training.callbacks",
     "TrainerRecorder": "torchloupe.training.callbacks",
@@ -26,6 +27,7 @@ __all__ = [
     "errors",
     "load",
     "models",
+    "predict",
     "report",
     "wrap",
 ]

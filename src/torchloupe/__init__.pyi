@@ -20,6 +20,7 @@ from torchloupe.features.feature_maps import FeatureMaps
 from torchloupe.features.filters import Filters
 from torchloupe.features.top_examples import TopExamples
 from torchloupe.inspection.inputs import Images
+from torchloupe.inspection.predictions import predict as predict
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.subject import Subject
 from torchloupe.models.network import Network as Network
@@ -48,6 +49,7 @@ __all__ = [
     "errors",
     "load",
     "models",
+    "predict",
     "report",
     "wrap",
 ]
@@ -708,7 +710,7 @@ def occlusion(
     images: _Images | None = None,
     *,
     target: int | str | tuple[int | str, int | str] | list[int] | Int64[Tensor, "b"] | None = None,
-    window: int | None = None,
+    patch: int | None = None,
     stride: int | None = None,
     baseline: float | Float[Tensor, "..."] = 0.5,
     seed: int = 0,
@@ -718,8 +720,8 @@ def occlusion(
     """Cover one square after the other and measure what the logit loses.
 
     Zeiler & Fergus 2014. The value of a pixel is the mean loss over the squares that cover it. Squares of side
-    `window` stand every `stride` pixels from the upper left; those at the right and lower edge are cut by it. All
-    squares of all pictures go through the network in batches.
+    `patch` (by default an eighth of the shorter side) stand every `stride` pixels (half a square) from the upper left;
+    those at the right and lower edge are cut by it. All squares of all pictures go through the network in batches.
 
     Raises:
         UsageError: no such class, pictures or baseline, a square larger than the picture, or gaps between squares.

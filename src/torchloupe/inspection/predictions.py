@@ -154,10 +154,10 @@ def _collected(answers: Generator[Batch, None, None], top: int, skip_bad: bool) 
             if each.errors and not skip_bad:
                 raise unreadable(*next(iter(each.errors.items())))
             found.append(replace(each, images=each.images[:0]))
-    if not found:
-        raise DataError("there are no pictures to look at: name files or folders.")
-    probabilities = torch.cat([each.probabilities for each in found])
-    classes = found[0].classes
+    if not any(len(each.probabilities) for each in found):
+        raise DataError("there is nothing to say: none of the pictures can be read, or there are none.")
+    probabilities = torch.cat([each.probabilities for each in found if len(each.probabilities)])
+    classes = next(each.classes for each in found if each.classes)
     errors = {name: why for each in found for name, why in each.errors.items()}
     files = tuple(name for each in found for name in each.files if name not in each.errors)
     return Predictions(probabilities.float(), classes, likeliest(probabilities, classes, top), files, errors)
@@ -232,8 +232,8 @@ def answered(
 ) -> Generator[Batch, None, None]:
     """Yield what the network says of each image, in order, a batch at a time; unreadable files stand among them.
 
-    Files are decoded in threads, as many ahead as go through the network at once: no more than twice that many are
-    held. Where memory runs out, it goes on with fewer at once.
+    Files are decoded in threads, one batch ahead of the network: memory is that of a few batches, however many files
+    there are. Where it runs out, fewer go through the network at once from then on.
 
     Raises:
         ModelError: what the network gives is NaN, or no logits.
@@ -287,8 +287,9 @@ def _of_files(files: list[Path], side: int | None, window: Window | None, batch:
         for one in stream:
             here = None if one.pixels is None else one.pixels.shape
             if waiting and (len(waiting) >= most or (here is not None and shape not in (None, here))):
-                yield _group(waiting)
-                waiting, shape, most = [], None, batch
+                group, waiting, shape, most = _group(waiting), [], None, batch
+                yield group
+                del group
             if here is not None:
                 shape, most = here, at_a_time(batch, max(here[:2]))
             waiting.append(one)
