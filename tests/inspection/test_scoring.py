@@ -119,6 +119,13 @@ def test_the_table_as_text() -> None:
     )
 
 
+def test_a_leader_that_hardly_needs_the_weights_is_told() -> None:
+    values = {"road": torch.tensor([0.4, 0.5]), "randomization": torch.tensor([0.8, 0.9])}
+    assert "Its maps stay alike (0.85) when weights are drawn anew" in leads(tabulate({"guided": values}, {}))
+    values["randomization"] = torch.tensor([0.1, 0.2])
+    assert "alike" not in leads(tabulate({"lrp": values}, {}))
+
+
 def test_the_table_in_files() -> None:
     assert json.loads(written(plain(), ".json")) == plain().to_json()
     rows = [line.split(",") for line in csv(plain()).splitlines()]

@@ -50,6 +50,8 @@ PASSES = {
     "rise": 400,
 }
 """About how many images the network sees for one map, where that is many; a backward pass counts as two."""
+ALIKE = 0.5
+"""Correlation with the map through random weights from which it is said that much of a map is not of the weights."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Scores:
             "mean_rank": table.mean_rank,
             "ranked_by": list(table.ranked_by),
             "best": table.best,
+            "leads": leads(table),
             "not_beaten": table.not_beaten(table.best) if table.best else {},
             "left_out": table.left_out,
         }
@@ -114,7 +117,7 @@ def _plain(value: float) -> float | None:
 
 
 def leads(table: Table) -> str:
-    """Say which method scores best, by what, and on which measures it does not beat its controls.
+    """Say which method scores best, by what, on which measures it does not beat its controls, and what is suspect.
 
     >>> leads(Table({"lrp": {}}, {}, {}, {"lrp": 1.0}, ("road",)))
     'leads: lrp (mean rank 1.0 of 1 by road); where it is measured beside controls, it beats them all.'
@@ -128,6 +131,11 @@ def leads(table: Table) -> str:
         if lost
         else "where it is measured beside controls, it beats them all."
     )
+    alike = table.methods[best].get("randomization")
+    if alike is not None and alike.value > ALIKE:
+        end += (
+            f" Its maps stay alike ({alike.value:.2f}) when weights are drawn anew: much of them is not the network's."
+        )
     head = f"leads: {best} (mean rank {table.mean_rank[best]:.1f} of {len(table.mean_rank)}"
     return f"{head} by {', '.join(table.ranked_by)}); {end}"
 
