@@ -24,7 +24,7 @@ except SystemExit as end:
         *(MAIN.format(words=words) for words in (["--help"], ["--version"], ["-h"])),
         *(
             MAIN.format(words=[name, "--help"])
-            for name in ("train", "test", "predict", "data", "models", "convert", "tensorboard")
+            for name in ("train", "test", "predict", "score", "data", "models", "convert", "tensorboard")
         ),
         MAIN.format(words=["data", "show", "--help"]),
     ],
