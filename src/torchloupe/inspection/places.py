@@ -121,6 +121,17 @@ def comparison_file(run: Path | None, word: str, title: str, other: str) -> Path
     return run / "snapshots" / f"{Path(word).stem}-{name}" if weights_of(run, word) else run / name
 
 
+def explanation_file(run: Path | None, word: str, title: str) -> Path:
+    """Return the file of a page that explains a network's answers.
+
+    >>> explanation_file(None, "net.py:Net", "net.py:Net").as_posix()
+    'Net-explain.html'
+    """
+    if run is None or own_run(run) is None or not is_writable(run):
+        return Path(f"{file_name(title)}-explain.html")
+    return run / "snapshots" / f"{Path(word).stem}-explain.html" if weights_of(run, word) else run / "explain.html"
+
+
 def report_folder(out: Path) -> Path:
     """Return the folder of a report in several files: of the file's name, unless something else is there.
 
