@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchloupe.checkpoints.file import save_model
 from torchloupe.data.dataset import Split
 from torchloupe.data.drawn.shapes import shapes
+from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS
 from torchloupe.models import build
 from torchloupe.models.network import Network, wrap
 from torchloupe.runs.config import Config
@@ -24,6 +25,10 @@ FAST: dict[str, dict[str, Any]] = {
 }
 
 SIDE = 19
+
+ALIKE = {"grad-cam-plus-plus", "layer-cam", "eigen-cam", "smoothgrad", "input-x-gradient", "gradient-shap"}
+"""Explanations that share all but a formula with another: what every method promises is asked of that one."""
+LOOKED_AT = (*METHODS, *(row for row in ATTRIBUTIONS if row.name not in ALIKE))
 
 
 def net(dtype: torch.dtype = torch.float64, seed: int = 0) -> Network:

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 import torchloupe
-from contract import FAST, images, net, split
+from contract import FAST, LOOKED_AT, images, net, split
 from stub import STUB, Stub, fields_of, result_of
 from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
 from torchloupe.inspection.result import Result
 from torchloupe.inspection.signatures import TAKES
 
-ALL = (*METHODS, *ATTRIBUTIONS)
-ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
+ROWS = pytest.mark.parametrize("row", LOOKED_AT, ids=[row.name for row in LOOKED_AT])
 GIVEN = {"nothing": None, "pictures": images, "start": images, "dataset": split}
 
 

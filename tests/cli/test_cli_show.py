@@ -13,16 +13,15 @@ import torch
 from PIL import Image
 
 from commands import Run, one_sentence
-from contract import FAST
+from contract import FAST, LOOKED_AT
 from rasters import codes, spot
 from torchloupe.checkpoints.file import read_tensors, save_model
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
+from torchloupe.inspection.catalog import Method
 from torchloupe.inspection.picture_set import SET
 from torchloupe.models import build
 from torchloupe.runs.config import Config
 
-ALL = (*METHODS, *ATTRIBUTIONS)
-ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
+ROWS = pytest.mark.parametrize("row", LOOKED_AT, ids=[row.name for row in LOOKED_AT])
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "jpg": b"\xff\xd8\xff", "webp": b"RIFF"}
 TANH = """
 from torch import nn

@@ -12,17 +12,16 @@ import torch
 from torch import Tensor, nn
 
 import torchloupe
-from contract import FAST, net, split
+from contract import FAST, LOOKED_AT, net, split
 from contract import images as batch
 from torchloupe.data.dataset import Split
 from torchloupe.errors import LayerError, LoupeError
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, load_function
+from torchloupe.inspection.catalog import METHODS, Method, load_function
 from torchloupe.inspection.result import tensors_of
 from torchloupe.inspection.run import run
 from torchloupe.models.network import Network, wrap
 
-ALL = (*METHODS, *ATTRIBUTIONS)
-ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
+ROWS = pytest.mark.parametrize("row", LOOKED_AT, ids=[row.name for row in LOOKED_AT])
 
 
 def looked(row: Method, model: nn.Module, images: Tensor | None = None, **more: Any) -> Any:
@@ -272,7 +271,7 @@ def test_what_has_no_answer_is_told_in_one_sentence(row: Method, case: str) -> N
     assert str(raised.value).isprintable() and len(str(raised.value)) < 300
 
 
-@pytest.mark.parametrize("row", [row for row in ALL if row.layered], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [row for row in LOOKED_AT if row.layered], ids=lambda row: row.name)
 def test_a_wrong_layer_is_told_with_the_nearest(row: Method) -> None:
     given: Any = batch() if row.takes == "pictures" else split() if row.takes == "dataset" else None
     with pytest.raises(LayerError, match=r"no layer 'layer9'; did you mean"):

@@ -11,17 +11,16 @@ from PIL import Image
 from torch import nn
 
 import torchloupe
-from contract import FAST, images, net, small_run, split
+from contract import FAST, LOOKED_AT, images, net, small_run, split
 from torchloupe.checkpoints.file import read_tensors
 from torchloupe.data.drawn.shapes import shapes
 from torchloupe.errors import ModelError, UsageError
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method
+from torchloupe.inspection.catalog import Method
 from torchloupe.inspection.repeat import repeat
 from torchloupe.inspection.run import run
 from torchloupe.inspection.subject import Subject
 
-ALL = (*METHODS, *ATTRIBUTIONS)
-ROWS = pytest.mark.parametrize("row", ALL, ids=[row.name for row in ALL])
+ROWS = pytest.mark.parametrize("row", LOOKED_AT, ids=[row.name for row in LOOKED_AT])
 
 
 @pytest.fixture

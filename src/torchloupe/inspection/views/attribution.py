@@ -25,14 +25,14 @@ def view(result: Attribution, look: FigureStyle, about: dict[str, Any]) -> list[
     against = [None] * len(result.target) if result.against is None else result.against.tolist()
     captions = []
     for image, (target, other) in enumerate(zip(result.target.tolist(), against, strict=True)):
-        words = f"for {named(about, target)}" + ("" if other is None else f", not {named(about, other)}")
+        words = named(about, target) + ("" if other is None else f" − {named(about, other)}")
         captions += [called(about, image), words]
     scale = "each map on its own scale" if own else f"one scale for all maps, full colour at ±{end:.3g}"
     text = f"orange speaks for the class, blue against it; {scale} (99.5th percentile)"
     if result.residual is not None:
         text += f"; sums miss the logit's difference by {result.residual.abs().median():.1%} (median)"
     title = find_method(result.name).title + ("" if result.layer == "output" else f" of {result.layer}")
-    return pages(Sheet(list(cells), captions, title, note(about, text), 8, 2, ("picture", "map")), 64)
+    return pages(Sheet(list(cells), captions, title, note(about, text), 8, 2, ("picture", "for class")), 64)
 
 
 def named(about: dict[str, Any], number: int) -> str:
