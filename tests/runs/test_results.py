@@ -11,7 +11,7 @@ import torch
 from torchloupe.data.dataset import Split
 from torchloupe.evaluation.accuracy import Evaluation, judge
 from torchloupe.runs.cells import cell
-from torchloupe.runs.results import figures_of, write_confusion, write_predictions, write_results
+from torchloupe.runs.results import FILES, figures_of, write_confusion, write_predictions, write_results
 
 CLASSES = ("cat", 'a "dog", or\n two', "ünï <b>")
 N = 40
@@ -78,7 +78,9 @@ def test_all_files_are_written_and_stay_the_same(tmp_path: Path, evaluation: Eva
     for name in ("a", "b"):
         write_results(tmp_path / name, evaluation, split, "$t$ on <x>", figures_of(evaluation).to_json())
     made = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
-    assert set(made) == {"test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png"}
+    assert set(made) == set(FILES)
+    head, *body = rows(tmp_path / "a" / "label-errors.csv")
+    assert head == ["file", "label", "likely", "p_label", "p_likely"] and all(row[1] != row[2] for row in body)
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
     assert json.loads(made["test.json"])["accuracy"] == evaluation.accuracy
 

@@ -1,4 +1,4 @@
-"""The files of a test: test.json, predictions.csv, confusion.csv, confusion.png, mistakes.png."""
+"""The files of a test: test.json, predictions.csv, confusion.csv, label-errors.csv, confusion.png, mistakes.png."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ from torchloupe.errors import ModelError, short
 from torchloupe.evaluation.accuracy import Evaluation
 from torchloupe.evaluation.calibration import Bin, Calibration
 from torchloupe.evaluation.intervals import wilson
+from torchloupe.evaluation.label_errors import label_errors
 from torchloupe.figures.plots import confusion, save_figure, sheet, shorten
 from torchloupe.runs.cells import cell
 from torchloupe.runtime.checks import (
@@ -30,7 +31,7 @@ from torchloupe.runtime.checks import (
 )
 from torchloupe.runtime.files import LONGEST_PATH, atomic_write, read_json, write_json
 
-FILES = ("test.json", "predictions.csv", "confusion.csv", "confusion.png", "mistakes.png")
+FILES = ("test.json", "predictions.csv", "confusion.csv", "label-errors.csv", "confusion.png", "mistakes.png")
 """What `write_results` writes; no `mistakes.png` where there are none."""
 MISTAKES = 32
 
@@ -317,6 +318,19 @@ def write_confusion(path: Path, evaluation: Evaluation) -> None:
     _write_table(path, ["true \\ predicted", *names], rows)
 
 
+def write_label_errors(path: Path, evaluation: Evaluation, names: Sequence[str]) -> int:
+    """Write the images whose label is likely wrong, the likeliest first, as CSV; returns how many they are."""
+    which, likely = label_errors(evaluation.probabilities, evaluation.labels)
+    classes = [cell(name) for name in evaluation.classes]
+    rows = []
+    for i, k in zip(which.tolist(), likely.tolist(), strict=True):
+        label = int(evaluation.labels[i])
+        shares = (evaluation.probabilities[i, label].item(), evaluation.probabilities[i, k].item())
+        rows.append([cell(names[i]), classes[label], classes[k], *(f"{share:.6g}" for share in shares)])
+    _write_table(path, ["file", "label", "likely", "p_label", "p_likely"], rows)
+    return len(rows)
+
+
 def _write_table(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n").writerows([head, *rows])
@@ -327,6 +341,8 @@ def write_results(folder: Path, evaluation: Evaluation, split: Split, title: str
     """Write all files of a test; `figures` goes to test.json as it is, last: where that is, the others are."""
     write_predictions(folder / "predictions.csv", evaluation, split.names)
     write_confusion(folder / "confusion.csv", evaluation)
+    if figures.get("split") != "train":  # what was learned by heart is not suspected
+        write_label_errors(folder / "label-errors.csv", evaluation, split.names)
     heading = f"{title}: accuracy {evaluation.accuracy:.2%}, n = {len(evaluation.labels):,}"
     save_figure(confusion(evaluation.confusion, evaluation.classes, heading), folder / "confusion.png")
     wrong = evaluation.mistakes()
