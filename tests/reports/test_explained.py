@@ -184,6 +184,37 @@ def test_the_command_writes_the_page_and_says_what_it_found(run: Run, tmp_path: 
     assert Path("worst.html").read_text(encoding="utf-8").count("but it is") == 2
 
 
+def test_what_scored_best_for_the_run_leads(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_run(tmp_path / "run")
+    monkeypatch.setattr("torchloupe.inspection.scoring.USUAL", ("lrp", "layer-cam"))
+    assert run("score", "run", "--n", "3", "--methods", "lrp", "--quiet").code == 0
+    assert not Path("run/scores.json").exists(), "some of them say nothing of the others"
+    scored = run("score", "run", "--n", "3")
+    assert scored.code == 0 and "run/scores.json; `torchloupe explain` leads with it" in scored.err
+    best = json.loads(Path("run/scores.json").read_text())["best"]
+    assert run("explain", "run", "test:0", "--device", "cpu").code == 0
+    html = Path("run/explain.html").read_text(encoding="utf-8")
+    heads = re.findall(r"<h4>([^<]+)</h4><div class=\"two\">", html)
+    assert len(heads) == 4 and heads[0] == {"lrp": "Layer-wise relevance propagation", "layer-cam": "LayerCAM"}[best]
+    assert "measured it for this network: <bdi>leads: " in html
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", '{"best": 3, "leads": "a"}', '{"best": "grid-cam", "leads": "a"}', '{"best": "lrp"}', "[" * 9999],
+)
+def test_damaged_scores_are_as_none(run: Run, tmp_path: Path, text: str) -> None:
+    small_run(tmp_path / "run")
+    Path("run/scores.json").write_text(text)
+    ended = run("explain", "run", "test:0", "--device", "cpu", "--quiet")
+    assert ended.code == 0 and "measures it for this network" in Path("run/explain.html").read_text(encoding="utf-8")
+
+
+def test_a_sentence_in_the_scores_is_escaped(made: Explained) -> None:
+    html = page(made, "<script>alert(1)</script>\u202e" + "x" * 9999)
+    assert "<script>alert" not in html and "\u202e" not in html and "x" * 700 not in html
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -14,14 +14,16 @@ from torchloupe.runtime.console import Console, print_result
 if TYPE_CHECKING:
     from torchloupe.reports.explained.measured import Explained
 
-METHODS = "occlusion,grad-cam,integrated-gradients"
-
 
 @click.command()
 @click.argument("model")
 @click.argument("pictures", nargs=-1)
 @click.option("--mistakes", type=click.IntRange(1, 200), help="So many test pictures that it is surest of, and wrong.")
-@click.option("--methods", default=METHODS, show_default=True, help="Explanations, comma between: those of `show`.")
+@click.option(
+    "--methods",
+    help="Explanations, comma between (default: the one that `score` found best, occlusion, grad-cam, "
+    "integrated-gradients).",
+)
 @click.option("--data", default=None, help=f"{DATA_HELP} (default: the data of the run).")
 @click.option("--out", type=click.Path(path_type=Path), help="Page to write (default: RUN/explain.html).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
@@ -37,6 +39,7 @@ def explain(model: str, pictures: tuple[str, ...], **options: Any) -> None:
     """
     from torchloupe.inspection.places import explanation_file
     from torchloupe.reports.explained.explain import explain as make
+    from torchloupe.reports.explained.measured import METHODS
     from torchloupe.runtime.device import pick_device
 
     console = Console(options["quiet"] or options["as_json"])
@@ -52,12 +55,16 @@ def explain(model: str, pictures: tuple[str, ...], **options: Any) -> None:
     out = options["out"] or explanation_file(
         origin.run if origin else None, origin.word if origin else "", studied.title
     )
+    best, leads = _best(origin.run if origin else None, origin.word if origin else "")
+    usual = [best, *METHODS] if best else METHODS
+    names = [name.strip() for name in options["methods"].split(",")] if options["methods"] else dict.fromkeys(usual)
     found = make(
         studied,
         list(pictures) or None,
         out,
         worst=options["mistakes"],
-        methods=[name.strip() for name in options["methods"].split(",")],
+        methods=list(names),
+        leads=leads,
         seed=options["seed"],
         console=console,
     )
@@ -73,6 +80,24 @@ def explain(model: str, pictures: tuple[str, ...], **options: Any) -> None:
         print_result(str(out))
     if options["opened"]:
         webbrowser.open(out.resolve().as_uri())
+
+
+def _best(run: Path | None, word: str) -> tuple[str, str]:
+    """Return the explanation that `torchloupe score` found best for a run, and what it said of it; "" for none."""
+    from torchloupe.errors import ModelError
+    from torchloupe.inspection.catalog import ATTRIBUTIONS
+    from torchloupe.inspection.places import scores_file
+    from torchloupe.runtime.checks import is_object, is_text
+    from torchloupe.runtime.files import read_json
+
+    file = scores_file(run, word)
+    try:
+        known = read_json(file) if file is not None and file.is_file() else None
+    except ModelError:
+        return "", ""  # damaged: as if it had not been measured
+    if not is_object(known) or not all(is_text(known.get(name)) for name in ("best", "leads")):
+        return "", ""
+    return (known["best"], known["leads"]) if known["best"] in [row.name for row in ATTRIBUTIONS] else ("", "")
 
 
 def _rows(found: "Explained") -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from torchloupe.cli.options import (
 )
 from torchloupe.errors import UsageError
 from torchloupe.runtime.console import Console, print_result
+
+if TYPE_CHECKING:
+    from torchloupe.checkpoints.open import Loaded
 
 SUFFIXES = (".json", ".csv", ".txt")
 
@@ -61,8 +64,10 @@ def score(model: str, **options: Any) -> None:
     names = options["methods"].split(",") if options["methods"] else None
     with console.progress("scoring") as tick:
         found = measure(studied, dataset, n=options["n"], methods=names, seed=options["seed"], progress=tick)
-    if out is not None:
-        atomic_write(out, written(found, out.suffix))
+    kept = _kept(loaded, options)
+    for file in (out, kept):
+        if file is not None:
+            atomic_write(file, written(found, file.suffix))
     if options["as_json"]:
         print_result(json.dumps(found.to_json(), allow_nan=False))
     elif options["quiet"]:
@@ -79,5 +84,16 @@ def score(model: str, **options: Any) -> None:
             "the 95 % interval of the paired difference). (n) where it is another than the column's. What each measure "
             "means, and when it misleads: docs/explanations.md."
         )
-        if out is not None:
-            console.say(f"Written to {out}")
+        for file in (out, kept):
+            if file is not None:
+                console.say(f"Written to {file}{'; `torchloupe explain` leads with it' if file == kept else ''}")
+
+
+def _kept(loaded: "Loaded", options: dict[str, Any]) -> Path | None:
+    """Return where all methods' scores on a run's own data are kept, for `explain` to lead with the best."""
+    from torchloupe.inspection.places import scores_file
+
+    origin = loaded.network.origin
+    if options["methods"] or options["data"] or origin is None:
+        return None
+    return scores_file(origin.run, origin.word)

@@ -132,6 +132,17 @@ def explanation_file(run: Path | None, word: str, title: str) -> Path:
     return run / "snapshots" / f"{Path(word).stem}-explain.html" if weights_of(run, word) else run / "explain.html"
 
 
+def scores_file(run: Path | None, word: str) -> Path | None:
+    """Return where the scores of explanations of a run's network are kept; None for a network that has no place.
+
+    >>> scores_file(None, "net.py:Net") is None
+    True
+    """
+    if run is None or own_run(run) is None or not is_writable(run):
+        return None
+    return run / "snapshots" / f"{Path(word).stem}-scores.json" if weights_of(run, word) else run / "scores.json"
+
+
 def report_folder(out: Path) -> Path:
     """Return the folder of a report in several files: of the file's name, unless something else is there.
 

@@ -24,10 +24,13 @@ def explain(
     *,
     worst: int | None = None,
     methods: Sequence[str] = METHODS,
+    leads: str = "",
     seed: int = 0,
     console: Console | None = None,
 ) -> Explained:
     """Explain a network's answers to pictures, or to the `worst` it is surest of and wrong, on one page.
+
+    `leads` is what a measurement said of which explanation to trust.
 
     Raises:
         UsageError: no such method, no pictures, too many of them, or no mistakes to explain.
@@ -53,5 +56,5 @@ def explain(
     if len(chosen.names) > MOST:
         raise UsageError(f"a page explains up to {MOST} pictures, not {len(chosen.names)}. Name some of them.")
     found = measure(studied, chosen, said.progress, methods=methods, seed=seed)
-    atomic_write(out, page(found).encode("utf-8", "backslashreplace"))
+    atomic_write(out, page(found, leads).encode("utf-8", "backslashreplace"))
     return found

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from torchloupe.attribution.maps import Attribution
+from torchloupe.errors import in_one_line
 from torchloupe.figures.colors import overlaid, reach, rgb
 from torchloupe.inspection.catalog import find_method
 from torchloupe.reports.explained.measured import ALIKE, ARGUE, PARTS, PUSH, TRAINING, Explained
@@ -61,8 +62,8 @@ class Part:
     """It answers otherwise."""
 
 
-def page(found: Explained) -> str:
-    """Return the page of explained pictures."""
+def page(found: Explained, leads: str = "") -> str:
+    """Return the page of explained pictures; `leads` says which explanation scored best."""
     css = f"{asset('report.css')}\n{asset('explained.css')}"
     js = asset("explained.js")
     ends = {name: reach(torch.cat([each.map for each in both])) for name, both in found.maps.items()}
@@ -83,6 +84,7 @@ def page(found: Explained) -> str:
         looked=None if found.training is None else len(found.training.split),
         most=TRAINING,
         parts=PARTS,
+        leads=in_one_line(leads),
     )
 
 
