@@ -89,6 +89,11 @@ def _is_share(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
+def _is_accuracy(value: Any) -> bool:
+    """Tell whether a value is a share, or NaN: of no images."""
+    return is_figure(value) and not (value < 0 or value > 1)
+
+
 def _are_shares(value: Any) -> bool:
     return is_object(value) and all(map(none_or(is_number), value.values()))
 
@@ -121,9 +126,8 @@ CHECKS: Schema = {
     **dict.fromkeys(("model", "data", "split"), (is_text, "a text")),
     **{name: (none_or(is_text), "a text or null") for name in ("weights", "crc32")},
     "n": (is_count, "a number of images"),
-    **dict.fromkeys(
-        ("accuracy", "standard_error", "loss", "calibration_error", "accuracy_flip_tta"), (is_figure, "a number")
-    ),
+    **dict.fromkeys(("standard_error", "loss", "calibration_error"), (is_figure, "a number")),
+    **dict.fromkeys(("accuracy", "accuracy_flip_tta"), (_is_accuracy, "a share from 0 to 1")),
     "per_class": (_are_shares, "an accuracy by class"),
     "reliability": (_are_bins, "a list of bins"),
     "interval": (_is_interval, "two numbers"),
@@ -294,6 +298,8 @@ def at_chance(accuracy: float, counts: Sequence[int]) -> bool:
     """
     n = max(1, sum(counts))
     guess = max(1 / max(1, len(counts)), max(counts, default=0) / n)
+    if not 0 <= accuracy <= 1:  # what a log says, which anyone may have written
+        return False
     return wilson(round(accuracy * n), n, 3.0)[0] < guess and accuracy < min(1.0, 1.5 * guess)
 
 

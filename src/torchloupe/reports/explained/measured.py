@@ -32,7 +32,7 @@ COVER = 0.5
 """What they are covered with."""
 TRAINING = 5000
 """Training pictures that are looked through, at most."""
-ALIKE, ARGUE, PUSH = 4, 3, 4
+ALIKE, ARGUE, PUSH = 3, 3, 4
 """Neighbours, arguments either way, and units either way that a card shows."""
 
 Ticking = Callable[[str], AbstractContextManager[Progress]]
