@@ -12,7 +12,6 @@ from torchloupe.data.dataset import Split
 from torchloupe.evaluation.accuracy import Evaluation, judge
 from torchloupe.runs.cells import cell
 from torchloupe.runs.results import (
-    CHECKS,
     FILES,
     at_chance,
     figures_of,
@@ -20,7 +19,6 @@ from torchloupe.runs.results import (
     write_predictions,
     write_results,
 )
-from torchloupe.runtime.checks import first_unfit
 
 CLASSES = ("cat", 'a "dog", or\n two', "ünï <b>")
 N = 40
@@ -117,10 +115,3 @@ def test_the_figures_come_last_so_that_where_they_are_the_rest_is(
 @pytest.mark.parametrize("accuracy", [1e308, -1.0, 87.0, float("nan"), float("inf")])
 def test_an_accuracy_in_a_log_that_is_no_share_is_not_taken_for_guessing(accuracy: float) -> None:
     assert not at_chance(accuracy, [50, 50])
-
-
-@pytest.mark.parametrize("name", ["accuracy", "accuracy_flip_tta"])
-@pytest.mark.parametrize("value", [1e308, 1.5, -0.1, "0.5"])
-def test_an_accuracy_of_a_test_is_a_share(evaluation: Evaluation, name: str, value: object) -> None:
-    figures = {**figures_of(evaluation).to_json(), name: value}
-    assert first_unfit(figures, CHECKS) == (name, "a share from 0 to 1")

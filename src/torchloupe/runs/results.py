@@ -89,11 +89,6 @@ def _is_share(value: Any) -> bool:
     return is_number(value) and 0 <= value <= 1
 
 
-def _is_accuracy(value: Any) -> bool:
-    """Tell whether a value is a share, or NaN: of no images."""
-    return is_figure(value) and not (value < 0 or value > 1)
-
-
 def _are_shares(value: Any) -> bool:
     return is_object(value) and all(map(none_or(is_number), value.values()))
 
@@ -126,8 +121,9 @@ CHECKS: Schema = {
     **dict.fromkeys(("model", "data", "split"), (is_text, "a text")),
     **{name: (none_or(is_text), "a text or null") for name in ("weights", "crc32")},
     "n": (is_count, "a number of images"),
-    **dict.fromkeys(("standard_error", "loss", "calibration_error"), (is_figure, "a number")),
-    **dict.fromkeys(("accuracy", "accuracy_flip_tta"), (_is_accuracy, "a share from 0 to 1")),
+    **dict.fromkeys(
+        ("accuracy", "standard_error", "loss", "calibration_error", "accuracy_flip_tta"), (is_figure, "a number")
+    ),
     "per_class": (_are_shares, "an accuracy by class"),
     "reliability": (_are_bins, "a list of bins"),
     "interval": (_is_interval, "two numbers"),
