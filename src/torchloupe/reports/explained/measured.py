@@ -87,7 +87,7 @@ def mistakes(studied: Subject, count: int, progress: Progress | None = None) -> 
     """
     model, dataset, split = studied.model, studied.dataset(), studied.split()
     assert isinstance(model, Network) and dataset is not None and split is not None
-    said = predict(model, split.images, size=studied.size, progress=progress).exp()
+    said = predict(model, split.images, size=studied.size, amp="off", progress=progress).exp()
     labels = labels_of(model, split.labels, dataset.classes)
     sure, answer = said.max(1)
     order = torch.where(answer.cpu() != labels, sure.cpu(), -1.0).sort(descending=True)
