@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 import torchloupe
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, load_function
+from torchloupe.inspection.catalog import ALL, Method, load_function
 from torchloupe.inspection.signatures import TAKES, public_signature
 
 STUB = Path(torchloupe.__file__).with_suffix(".pyi")
@@ -63,8 +63,7 @@ class Stub:
         self.imports = {module: set(names) for module, names in ALWAYS.items()}
 
     def text(self) -> str:
-        rows = (*METHODS, *ATTRIBUTIONS)
-        body = "".join(f"\n{self.result(row)}\n{self.function(row)}" for row in rows)
+        body = "".join(f"\n{self.result(row)}\n{self.function(row)}" for row in ALL)
         lines = ["import numpy as np", "import PIL.Image"]
         lines += [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(self.imports.items())]
         names = torchloupe.__all__

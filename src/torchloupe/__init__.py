@@ -48,9 +48,9 @@ def __getattr__(name: str) -> object:
 
 def _methods() -> list[str]:
     """Return the ways of looking inside: filters, feature_maps, invert, … grad_cam, …"""
-    from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS
+    from torchloupe.inspection.catalog import ALL
 
-    return [row.function for row in (*METHODS, *ATTRIBUTIONS)]
+    return [row.function for row in ALL]
 
 
 def __dir__() -> list[str]:

@@ -51,11 +51,9 @@ def explain(model: str, pictures: tuple[str, ...], **options: Any) -> None:
     studied = study(network, options, console)
     if options["mistakes"] and studied.split() is None:
         raise UsageError(f"the data of {model!r} are not at hand, so that no mistake is known: give --data.")
-    origin = studied.origin
-    out = options["out"] or explanation_file(
-        origin.run if origin else None, origin.word if origin else "", studied.title
-    )
-    best, leads = _best(origin.run if origin else None, origin.word if origin else "")
+    run, word = (studied.origin.run, studied.origin.word) if studied.origin else (None, "")
+    out = options["out"] or explanation_file(run, word, studied.title)
+    best, leads = _best(run, word)
     usual = [best, *METHODS] if best else METHODS
     names = [name.strip() for name in options["methods"].split(",")] if options["methods"] else dict.fromkeys(usual)
     found = make(
@@ -101,14 +99,12 @@ def _best(run: Path | None, word: str) -> tuple[str, str]:
 
 
 def _rows(found: "Explained") -> list[dict[str, Any]]:
-    classes = getattr(found.studied.model, "classes", ())
-    names = [str(classes[k]) if k < len(classes) else f"class {k}" for k in range(found.probabilities.shape[1])]
     return [
         {
             "file": name,
-            "class": names[int(said.argmax())],
+            "class": found.class_name(int(said.argmax())),
             "probability": float(said.max()),
-            "true": None if true is None else names[true],
+            "true": None if true is None else found.class_name(true),
         }
         for name, said, true in zip(found.images.names, found.probabilities, found.true, strict=True)
     ]

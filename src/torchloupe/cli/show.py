@@ -20,7 +20,7 @@ from torchloupe.cli.options import (
     study,
 )
 from torchloupe.errors import did_you_mean
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, Setting
+from torchloupe.inspection.catalog import ALL, Method, Setting
 from torchloupe.runtime.console import Console, print_result
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ class Methods(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the methods in the catalog's order."""
-        return [row.name for row in (*METHODS, *ATTRIBUTIONS)]
+        return [row.name for row in ALL]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Make the command of a row."""
-        row = next((row for row in (*METHODS, *ATTRIBUTIONS) if row.name == cmd_name), None)
+        row = next((row for row in ALL if row.name == cmd_name), None)
         return None if row is None else command(row)
 
     def resolve_command(
@@ -57,7 +57,7 @@ def show() -> None:
 def command(row: Method) -> click.Command:
     """Make the command of one method.
 
-    >>> command(METHODS[0]).name == METHODS[0].name
+    >>> command(ALL[0]).name == ALL[0].name
     True
     """
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from torchloupe.attribution.maps import class_logits
 from torchloupe.attribution.rank_correlation import mean_of, ranks
 from torchloupe.attribution.scoring.controls import center, sobel, uniform
 from torchloupe.attribution.scoring.curves import STEPS, deletion, insertion
@@ -22,7 +23,7 @@ from torchloupe.attribution.scoring.sanity import DEPTHS, cascade_maps, likeness
 from torchloupe.attribution.scoring.stability import shift_stability
 from torchloupe.errors import ModelError, UsageError
 from torchloupe.evaluation.intervals import paired_interval, wilson
-from torchloupe.features.hooks import OUTPUT, activations, frozen_eval
+from torchloupe.features.hooks import frozen_eval
 from torchloupe.features.trace import placed
 from torchloupe.models.layout import laid_out
 from torchloupe.runtime.progress import Progress
@@ -229,7 +230,7 @@ def answers(model: nn.Module) -> Answer:
     ...     answers(net)(torch.rand(2, 1, 1, 4)).shape
     torch.Size([2, 4])
     """
-    return lambda images: activations(model, OUTPUT, laid_out(model, images)).mean((2, 3))
+    return lambda images: class_logits(model, laid_out(model, images))
 
 
 def _predicted(answer: Answer, images: Tensor, size: int = 256) -> Int64[Tensor, "n"]:

@@ -312,6 +312,7 @@ ATTRIBUTIONS: tuple[Method, ...] = (
     ),
 )
 """Maps of what in a picture spoke for a class."""
+ALL = (*METHODS, *ATTRIBUTIONS)
 
 
 def find_method(name: str) -> Method:
@@ -323,9 +324,9 @@ def find_method(name: str) -> Method:
     >>> find_method("feature_maps").name
     'feature-maps'
     """
-    row = next((row for row in (*METHODS, *ATTRIBUTIONS) if name in (row.name, row.function)), None)
+    row = next((row for row in ALL if name in (row.name, row.function)), None)
     if row is None:
-        names = [row.name for row in (*METHODS, *ATTRIBUTIONS)]
+        names = [row.name for row in ALL]
         raise UsageError(f"no method {name!r}{did_you_mean(name, names) or '.'} There are: {', '.join(names)}.")
     return row
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchloupe.checkpoints.open import SHIPPED
 from torchloupe.errors import LoupeError, ModelError, UsageError, short
 from torchloupe.figures.style import FigureStyle
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, Setting
+from torchloupe.inspection.catalog import ALL, Method, Setting
 from torchloupe.inspection.inputs import is_from_data
 from torchloupe.models import LARGEST
 from torchloupe.models.reference import is_reference
@@ -135,11 +135,9 @@ def parse_manifest(values: Any, file: Path, model: str | None = None) -> Manifes
     known = {each.name: values[each.name] for each in fields(Manifest) if each.name in values}
     if unfit := first_unfit(known, CHECKS):
         raise _damaged(file, unfit[0], known[unfit[0]], unfit[1])
-    row = next((row for row in (*METHODS, *ATTRIBUTIONS) if known["method"] in (row.name, row.function)), None)
+    row = next((row for row in ALL if known["method"] in (row.name, row.function)), None)
     if row is None:
-        raise _damaged(
-            file, "method", known["method"], f"one of {', '.join(row.name for row in (*METHODS, *ATTRIBUTIONS))}"
-        )
+        raise _damaged(file, "method", known["method"], f"one of {', '.join(row.name for row in ALL)}")
     known["settings"] = _settings(known, row, file)
     try:
         FigureStyle(**known["look"])
@@ -304,7 +302,7 @@ def _completed(values: Mapping[str, Any], model: str, file: Path) -> dict[str, A
 
 def _of_a_report(values: Mapping[str, Any], file: Path) -> str:
     """Say what was saved from a report's page, and the command that makes that image."""
-    row = next((row for row in (*METHODS, *ATTRIBUTIONS) if row.name == values.get("method")), None)
+    row = next((row for row in ALL if row.name == values.get("method")), None)
     said = f"'{file}' was saved from a report: it says how a picture was made, not where its network lies"
     layer = values.get("layer")
     if row is None or not is_text(layer) or not PLAIN.fullmatch(layer) or len(layer) > 200:

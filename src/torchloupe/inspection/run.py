@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from torchloupe.data.dataset import Dataset
 from torchloupe.errors import ModelError, UsageError, did_you_mean, short
-from torchloupe.inspection.catalog import ATTRIBUTIONS, METHODS, Method, find_method, load_function
+from torchloupe.inspection.catalog import ALL, Method, find_method, load_function
 from torchloupe.inspection.inputs import Images, colored, from_anything, from_split, need_data, top_count, unasked
 from torchloupe.inspection.manifest import EACH_IMAGE, plain
 from torchloupe.inspection.result import Result
@@ -237,7 +237,7 @@ def method(function: str) -> Callable[..., Result]:
     >>> method("filters")(net, "0").weight.shape
     torch.Size([8, 3, 3, 3])
     """
-    row = next((row for row in (*METHODS, *ATTRIBUTIONS) if row.function == function), None)
+    row = next((row for row in ALL if row.function == function), None)
     if row is None:
         raise AttributeError(f"module 'torchloupe' has no attribute {function!r}")
     compute = load_function(row.compute)

@@ -65,7 +65,7 @@ class PairRow:
 def page(found: Comparison, progress: Progress | None = None) -> str:
     """Return the page of a comparison."""
     css = f"{asset('report.css')}\n{asset('comparison.css')}"
-    js = asset("comparison.js")
+    js = asset("theme.js")
     tiles = Tiles(found.split.images)
     answers = _answers(found)
     changed = [_changed(found, which, tiles) for which in ("a", "b")] if found.agreement else []

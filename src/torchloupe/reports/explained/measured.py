@@ -74,6 +74,11 @@ class Explained:
     alike: Float[Tensor, "b n"] | None
     argue: Float[Tensor, "b n"] | None
 
+    def class_name(self, number: int) -> str:
+        """Return the name of a class, or its number where the network says no names."""
+        classes = getattr(self.studied.model, "classes", ())
+        return str(classes[number]) if number < len(classes) else f"class {number}"
+
 
 def mistakes(studied: Subject, count: int, progress: Progress | None = None) -> Images:
     """Return the test pictures that a network is surest of and wrong, the surest first.

@@ -65,7 +65,7 @@ class Part:
 def page(found: Explained, leads: str = "") -> str:
     """Return the page of explained pictures; `leads` says which explanation scored best."""
     css = f"{asset('report.css')}\n{asset('explained.css')}"
-    js = asset("explained.js")
+    js = asset("theme.js")
     ends = {name: reach(torch.cat([each.map for each in both])) for name, both in found.maps.items()}
     rights = [t == a for t, a in zip(found.true, found.probabilities.argmax(1).tolist(), strict=True) if t is not None]
     return template("explained.html.j2").render(
@@ -99,13 +99,13 @@ def _method(name: str, both: tuple[Attribution, Attribution], end: float) -> dic
 def _card(found: Explained, i: int, ends: dict[str, float]) -> dict[str, Any]:
     said = found.probabilities[i]
     answer, other, true = int(said.argmax()), int(found.other[i]), found.true[i]
-    top = [(_class(found, k), float(said[k]), k == true) for k in said.topk(min(TOP, len(said))).indices.tolist()]
+    top = [(found.class_name(k), float(said[k]), k == true) for k in said.topk(min(TOP, len(said))).indices.tolist()]
     image = found.images.images[i : i + 1]
     maps = [
         {
             "title": find_method(name).title,
             "pictures": [
-                _shown(overlaid(image, each.map[i : i + 1], ends[name]), f"for {_class(found, k)}")
+                _shown(overlaid(image, each.map[i : i + 1], ends[name]), f"for {found.class_name(k)}")
                 for each, k in zip(both, (answer, other), strict=True)
             ],
         }
@@ -114,11 +114,11 @@ def _card(found: Explained, i: int, ends: dict[str, float]) -> dict[str, Any]:
     return {
         "number": i + 1,
         "name": found.images.names[i],
-        "answer": _class(found, answer),
+        "answer": found.class_name(answer),
         "share": f"{float(said[answer]):.1%}",
-        "true": None if true is None else _class(found, true),
+        "true": None if true is None else found.class_name(true),
         "right": true == answer,
-        "other": _class(found, other),
+        "other": found.class_name(other),
         "top": top,
         "picture": _shown(rgb(image), found.images.names[i]),
         "maps": maps,
@@ -127,11 +127,6 @@ def _card(found: Explained, i: int, ends: dict[str, float]) -> dict[str, Any]:
         "difference": f"{float(found.logits[i, answer] - found.logits[i, other]):.2f}",
         **_neighbours(found, i),
     }
-
-
-def _class(found: Explained, number: int) -> str:
-    classes = getattr(found.studied.model, "classes", ())
-    return str(classes[number]) if number < len(classes) else f"class {number}"
 
 
 def _shown(image: UInt8[Tensor, "1 3 h w"], text: str) -> Shown:
@@ -148,7 +143,7 @@ def _parts(found: Explained, i: int, answer: int) -> list[list[Part]]:
 def _part(found: Explained, said: Float[Tensor, " classes"], answer: int, before: float) -> Part:
     now, change = int(said.argmax()), float(said[answer]) - before
     level = min(4, int(max(0.0, -change) * 5))
-    text = f"{100 * float(said[answer]):.0f} %" if now == answer else _class(found, now)
+    text = f"{100 * float(said[answer]):.0f} %" if now == answer else found.class_name(now)
     return Part(text, change, level, now != answer)
 
 
@@ -190,6 +185,6 @@ def _pairs(found: Any) -> list[tuple[int, float]]:
 def _neighbour(found: Explained, k: int, number: str) -> dict[str, Any]:
     assert found.training is not None
     name = found.training.split.names[k]
-    label = _class(found, int(found.training.labels[k]))
+    label = found.class_name(int(found.training.labels[k]))
     picture = _shown(rgb(found.training.split.images[k : k + 1].float() / 255), f"{label}: {name}")
     return {"name": name, "label": label, "number": number, "picture": picture}
